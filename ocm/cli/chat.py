@@ -1,0 +1,134 @@
+"""``ocm chat``: a person, or a program, in a room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+import ocm
+from ocm.cli.ask import Answers, Interview, check_room, check_server, check_user, read_password
+from ocm.cli.command import TranslatedCommand
+from ocm.cli.conversation import Conversation
+from ocm.cli.faults import MISUSED, CommandFailed, code_of, explain_chatting
+from ocm.cli.interruption import Interruption, run_politely
+from ocm.cli.jsonl import JsonView
+from ocm.cli.lines import Stdin
+from ocm.cli.screen import STDOUT, Screen
+from ocm.cli.show import TextView, View
+from ocm.cli.words import Words
+from ocm.protocol.url import parse_url
+
+_EXAMPLE: Final = """ocm chat
+ocm chat "tcrp://192.168.1.5:12345?udp=9001" --join --room lobby --user aiko"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatOptions:
+    """What was given on the command line or in the environment."""
+
+    url: str | None
+    create: bool
+    join: bool
+    room: str | None
+    user: str | None
+    password_file: Path | None
+    as_json: bool
+
+
+def chat_command(words: Words) -> click.Command:
+    """Make the command."""
+    params: list[click.Parameter] = [
+        click.Argument(["url"], required=False, envvar="OCM_URL", metavar=words("chat.server")),
+        click.Option(["--create"], is_flag=True, help=words("chat.create")),
+        click.Option(["--join"], is_flag=True, help=words("chat.join")),
+        click.Option(["--room"], envvar="OCM_ROOM", metavar="ROOM", help=words("chat.room")),
+        click.Option(["--user"], envvar="OCM_USER", metavar="USER", help=words("chat.user")),
+        click.Option(
+            ["--password-file"], type=click.Path(path_type=Path), metavar="FILE", help=words("chat.password_file")
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help=words("chat.json")),
+    ]
+
+    def callback(**values: object) -> int:
+        options = ChatOptions(**values)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        answers = _check(options, words)
+        password = read_password(options.password_file, words)
+        return run_politely(lambda interruption: _Chat(options, answers, password, words, interruption).run())
+
+    command = TranslatedCommand(words, "chat", params=params, callback=callback, example=_EXAMPLE)
+    command.help = f"{command.help}\n\n{words('chat.url')}"
+    return command
+
+
+def _check(options: ChatOptions, words: Words) -> Answers:
+    """Look at what was given before anything is asked. Raises ``CommandFailed``."""
+    if options.create and options.join:
+        raise CommandFailed(words("chat.both"), status=MISUSED)
+    server = None if options.url is None else check_server(options.url, words)
+    room = options.room if options.room is not None or server is None else parse_url(server).room
+    answers = Answers(
+        server=server,
+        create=options.create if options.create or options.join else None,
+        room=None if room is None else check_room(room, words),
+        user=None if options.user is None else check_user(options.user, words),
+    )
+    if options.as_json and not answers.is_complete:
+        raise CommandFailed(words("chat.json_asks_nothing"), status=MISUSED)
+    return answers
+
+
+class _Chat:
+    """From the first question to the last word."""
+
+    def __init__(
+        self, options: ChatOptions, answers: Answers, password: str | None, words: Words, interruption: Interruption
+    ) -> None:
+        self._options = options
+        self._answers = answers
+        self._password = password
+        self._words = words
+        self._interruption = interruption
+        self._stdin = Stdin()
+        self._screen = Screen(STDOUT, encoding="utf-8" if options.as_json else None)
+
+    async def run(self) -> int:
+        interview = Interview(self._stdin, self._screen, self._words)
+        while True:
+            await interview.complete(self._answers)
+            try:
+                return await self._visit()
+            except ocm.OcmError as error:
+                sentence = self._explain(error)
+                if self._interruption.is_watched or not interview.has_asked:
+                    self._view().failed(code_of(error), sentence)
+                    raise CommandFailed(sentence) from None
+                self._screen.line(f"* {sentence}")
+                self._answers.forget(error)
+
+    async def _visit(self) -> int:
+        """Enter the room, stay, leave."""
+        answers = self._answers
+        assert answers.server is not None
+        assert answers.user is not None
+        async with ocm.connect(answers.server, user=answers.user, password=self._password) as client:
+            membership = client.create(answers.room) if answers.create else client.join(answers.room)
+            async with membership as room:
+                self._interruption.is_watched = True
+                view = self._view()
+                view.entered(room, created=bool(answers.create))
+                return await Conversation(room, self._stdin, view).run(self._interruption.event)
+
+    def _view(self) -> View:
+        if self._options.as_json:
+            return JsonView(self._screen, room=self._answers.room or "", user=self._answers.user or "")
+        interactive = self._stdin.is_terminal and self._screen.is_terminal
+        return TextView(self._screen, self._words, interactive=interactive)
+
+    def _explain(self, error: ocm.OcmError) -> str:
+        server = ocm.safe_text(self._answers.server or "")
+        if self._interruption.is_watched and not isinstance(error, ocm.RoomRefused):
+            return self._words("fault.gave_up", server=server)
+        return explain_chatting(error, server, self._words)

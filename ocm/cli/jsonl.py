@@ -1,0 +1,94 @@
+"""Events as JSON, one object per line, for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import assert_never
+
+import ocm
+from ocm.cli.screen import Screen
+
+
+def json_line(values: dict[str, object]) -> str:
+    """Return an object as one line: all of Unicode as it is, except what acts on a screen or ends a line somewhere."""
+    return "".join(char if char.isprintable() else _escape(char) for char in json.dumps(values, ensure_ascii=False))
+
+
+def _escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def event_values(event: ocm.Event) -> dict[str, object]:
+    """Return what an event's object says beside ``room``."""
+    match event:
+        case ocm.Message(sender=sender, text=text, seq=seq):
+            values: dict[str, object] = {"event": "message", "user": sender.name, "text": text}
+            return values if seq is None else values | {"seq": seq}
+        case ocm.Receipt(message_id=message_id, text=text, delivery=delivery):
+            return {"event": "receipt", "text": text, "message_id": message_id, "state": delivery.value}
+        case ocm.MemberJoined(member=member):
+            return {"event": "member_joined", "user": member.name}
+        case ocm.MemberLeft(member=member, reason=reason):
+            return {"event": "member_left", "user": member.name, "reason": reason.name.lower()}
+        case ocm.RoomClosed(reason=reason):
+            return {"event": "room_closed", "reason": reason.name.lower()}
+        case ocm.Removed(reason=reason):
+            return {"event": "removed", "reason": reason.name.lower()}
+        case ocm.Gap(missed=missed):
+            return {"event": "gap", "missed": missed}
+        case ocm.Slowed(dropped=dropped):
+            return {"event": "slowed", "dropped": dropped}
+        case ocm.Announcement(text=text):
+            return {"event": "announcement", "text": text}
+        case ocm.ConnectionChanged(connection=connection, attempt=attempt):
+            return {"event": "connection", "state": connection.value, "attempt": attempt}
+        case _:
+            assert_never(event)
+
+
+class JsonView:
+    """One object per line, flushed at once. Texts are as they came: whoever shows them escapes them."""
+
+    def __init__(self, screen: Screen, *, room: str, user: str) -> None:
+        """Write to ``screen`` about ``room``, in which we are ``user``."""
+        self._screen = screen
+        self._room = room
+        self._user = user
+
+    def entered(self, room: ocm.Room, *, created: bool) -> None:
+        """Tell that we are in the room."""
+        self._write({"event": "joined", "user": self._user, "host": created, "encrypted": False})
+
+    def event(self, event: ocm.Event) -> None:
+        """Tell an event."""
+        values = event_values(event)
+        self._write(values | {"user": self._user} if isinstance(event, ocm.Receipt) else values)
+
+    def who(self, names: tuple[str, ...]) -> None:
+        """List the members."""
+        self._write({"event": "who", "members": names})
+
+    def not_sent(self, code: str, text: str) -> None:
+        """Tell that a line was not sent."""
+        self._write({"event": "refused", "user": self._user, "code": code, "text": text})
+
+    def unknown_command(self, word: str) -> None:
+        """Tell that a line was no command."""
+        self._write({"event": "refused", "user": self._user, "code": "unknown_command", "text": word})
+
+    def commands(self) -> None:
+        """Tell what can be asked for."""
+        self._write({"event": "help", "commands": ["/help", "/who", "/leave", "/quit"]})
+
+    def left(self, unsent: int) -> None:
+        """Tell that we have left."""
+        self._write({"event": "left", "user": self._user, "unsent": unsent})
+
+    def failed(self, code: str | int, sentence: str) -> None:
+        """Tell why there is no more to tell; ``code`` is a number where a server refused."""
+        kind = "refused" if isinstance(code, int) else "error"
+        self._write({"event": kind, "user": self._user, "code": code, "reason": sentence})
+
+    def _write(self, values: dict[str, object]) -> None:
+        event = values.pop("event")
+        self._screen.line(json_line({"event": event, "room": self._room, **values}))

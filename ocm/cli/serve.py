@@ -1,0 +1,163 @@
+"""``ocm serve``: a server for everybody who is to reach it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+import ocm
+from ocm.cli.command import TranslatedCommand
+from ocm.cli.faults import DONE, MISUSED, CommandFailed, explain_serving
+from ocm.cli.interruption import Interruption, run_politely
+from ocm.cli.jsonl import json_line
+from ocm.cli.machine import machine_addresses, own_directory, raise_file_limit, start_logging
+from ocm.cli.screen import STDOUT, Screen, complain
+from ocm.cli.words import Words
+from ocm.protocol.address import Address, is_local_network, is_loopback, make_address
+from ocm.protocol.url import TCP_PORT, UDP_PORT, ServerUrl, parse_url
+
+ADMITS: Final = {"loopback": is_loopback, "lan": is_local_network, "on": None}
+_WILDCARDS: Final = {"::": "localhost", "*": "localhost", "0.0.0.0": "127.0.0.1"}
+_EXAMPLE: Final = """ocm serve
+ocm serve --host 127.0.0.1 --port 0 --udp-port 0 --json"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What was asked for."""
+
+    host: str
+    port: int
+    udp_port: int
+    classic: str
+    data_dir: Path | None
+    idle_timeout: float
+    max_rooms: int
+    max_members: int
+    reference_names: bool
+    as_json: bool
+    verbose: int
+
+
+def serve_command(words: Words) -> click.Command:
+    """Make the command."""
+    usual = ocm.Limits()
+    port = click.IntRange(0, 65535)
+    count = click.IntRange(min=1)
+    seconds = click.FloatRange(min=0, min_open=True, max=10**9)
+    idle_s = usual.idle_timeout_s
+    params: list[click.Parameter] = [
+        click.Option(["--host"], default="::", metavar="ADDR", help=words("serve.host")),
+        click.Option(
+            ["--port"], type=port, metavar="PORT", default=TCP_PORT, help=words("serve.port", default=TCP_PORT)
+        ),
+        click.Option(
+            ["--udp-port"], type=port, metavar="PORT", default=UDP_PORT, help=words("serve.udp_port", default=UDP_PORT)
+        ),
+        click.Option(["--classic"], type=click.Choice(["off", *ADMITS]), default="lan", help=words("serve.classic")),
+        click.Option(["--data-dir"], type=click.Path(path_type=Path), metavar="DIR", help=words("serve.data_dir")),
+        click.Option(
+            ["--idle-timeout"],
+            type=seconds,
+            metavar="S",
+            default=idle_s,
+            help=words("serve.idle_timeout", default=f"{idle_s:g}"),
+        ),
+        click.Option(
+            ["--max-rooms"],
+            type=count,
+            metavar="N",
+            default=usual.rooms_max,
+            help=words("serve.max_rooms", default=usual.rooms_max),
+        ),
+        click.Option(
+            ["--max-members"],
+            type=count,
+            metavar="N",
+            default=usual.members_per_room_max,
+            help=words("serve.max_members", default=usual.members_per_room_max),
+        ),
+        click.Option(["--reference-names"], is_flag=True, help=words("serve.reference_names")),
+        click.Option(["--json", "as_json"], is_flag=True, help=words("serve.json")),
+        click.Option(["-v", "--verbose"], count=True, help=words("serve.verbose")),
+    ]
+
+    def callback(**values: object) -> int:
+        options = ServeOptions(**values)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        start_logging(options.verbose)
+        return run_politely(lambda interruption: _serve(options, words, interruption))
+
+    return TranslatedCommand(words, "serve", params=params, callback=callback, example=_EXAMPLE)
+
+
+async def _serve(options: ServeOptions, words: Words, interruption: Interruption) -> int:
+    if options.classic == "off":
+        raise CommandFailed(words("serve.off"), status=MISUSED)
+    url = str(ServerUrl(options.host.strip("[]"), options.port, options.udp_port))
+    try:
+        if parse_url(url).room is not None:
+            raise ocm.LocalProtocolError("a path")
+    except ocm.LocalProtocolError:
+        raise CommandFailed(words("serve.bad_host", host=options.host), status=MISUSED) from None
+    limits = ocm.Limits(
+        idle_timeout_s=options.idle_timeout, rooms_max=options.max_rooms, members_per_room_max=options.max_members
+    )
+    trouble = raise_file_limit(words)
+    if trouble is not None:
+        complain(trouble)
+    admits = ADMITS[options.classic]
+    interruption.is_watched = True
+    try:
+        with own_directory(options.data_dir, words):
+            async with ocm.serve(
+                url, admits=admits, limits=limits, names_in_reference=options.reference_names
+            ) as server:
+                _announce(server, options, words)
+                await interruption.event.wait()
+    except ocm.OcmError as error:
+        raise CommandFailed(explain_serving(error, options.host, words)) from None
+    if not options.as_json:
+        Screen(STDOUT).line(words("serve.stopped"))
+    return DONE
+
+
+def _announce(server: ocm.EmbeddedServer, options: ServeOptions, words: Words) -> None:
+    """Say how to join."""
+    here = ServerUrl(_WILDCARDS.get(options.host, options.host.strip("[]")), server.tcp_port, server.udp_port)
+    addresses = machine_addresses() if options.host in _WILDCARDS else ()
+    there = [
+        str(ServerUrl(host, server.tcp_port, server.udp_port))
+        for host in addresses
+        if _is_served(make_address(host, 0), options)
+    ]
+    if options.as_json:
+        ready: dict[str, object] = {
+            "url": str(here),
+            "host": here.host,
+            "tcp_port": server.tcp_port,
+            "udp_port": server.udp_port,
+            "fingerprint": None,
+            "classic": options.classic,
+            "join": [str(here), *there],
+        }
+        Screen(STDOUT, encoding="utf-8").line(json_line(ready))
+        return
+    lines = [words("serve.ready", tcp_port=server.tcp_port, udp_port=server.udp_port)]
+    lines += [words("serve.join_here"), f'    ocm chat "{here}"']
+    if there:
+        lines += [words("serve.join_there"), *(f'    ocm chat "{url}"' for url in there)]
+    lines.append(words("serve.not_encrypted"))
+    if options.classic == "lan":
+        lines.append(words("serve.lan_only"))
+    lines.append(words("serve.how_to_stop"))
+    Screen(STDOUT).write("".join(f"{line}\n" for line in lines))
+
+
+def _is_served(address: Address, options: ServeOptions) -> bool:
+    """Tell whether a program on a machine of that network would be let in at this address."""
+    admits = ADMITS[options.classic]
+    fits = options.host != "0.0.0.0" or len(address) == 6
+    return fits and (admits is None or admits(address))

@@ -1,0 +1,157 @@
+"""Events as lines for people. Every text of a peer passes through here, and nothing of it can act on a screen."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, assert_never
+
+import ocm
+from ocm.cli.screen import Screen
+from ocm.cli.words import Words
+from ocm.protocol.text import shorten
+
+NAME_SHOWN_MAX: Final = 64
+"""Code points of a name that are shown."""
+_ATTEMPTS_TOLD: Final = 4
+"""One in so many attempts to reconnect is told."""
+_NEWLINE_SIGN: Final = " \N{RETURN SYMBOL} "
+_MISLEADING: Final = frozenset("*＊:：\"'<>")
+"""In a name they could pass for our own punctuation: ``* alice has joined.``"""
+
+
+class View(Protocol):
+    """How a conversation is shown: as lines for people, or as JSON."""
+
+    def entered(self, room: ocm.Room, *, created: bool) -> None:
+        """We are in the room."""
+
+    def event(self, event: ocm.Event) -> None:
+        """Something happened in the room."""
+
+    def who(self, names: tuple[str, ...]) -> None:
+        """The answer to ``/who``."""
+
+    def not_sent(self, code: str, text: str) -> None:
+        """A line of ours was refused."""
+
+    def unknown_command(self, word: str) -> None:
+        """A line of ours looked like a command."""
+
+    def commands(self) -> None:
+        """The answer to ``/help``."""
+
+    def left(self, unsent: int) -> None:
+        """We have left on our own; so many messages were never sent."""
+
+    def failed(self, code: str | int, sentence: str) -> None:
+        """The conversation cannot begin, or go on; stderr says so too."""
+
+
+def show_name(name: str | None, words: Words) -> str:
+    """Return a member's name for a line: short, harmless, and not to be taken for anything but a name."""
+    if name is None:
+        return words("chat.someone")
+    safe = ocm.isolate(shorten(name, limit=NAME_SHOWN_MAX))
+    return f'"{safe}"' if _MISLEADING.intersection(safe) else safe
+
+
+def show_text(text: str) -> str:
+    """Return a message's text as one line: a second one could pass for another member's."""
+    shown = ocm.safe_text(text, newlines=True).replace("\n", _NEWLINE_SIGN)
+    return ocm.isolate(shown)
+
+
+def show_reason(reason: ocm.Reason, words: Words) -> str:
+    """Say why, in the reader's language."""
+    return words(f"reason.{reason.name.lower()}")
+
+
+def show_event(event: ocm.Event, words: Words) -> str | None:
+    """Return the line for an event; None where there is nothing to see."""
+    match event:
+        case ocm.Message(sender=sender, text=text):
+            return f"{show_name(sender.name, words)}: {show_text(text)}"
+        case ocm.Receipt():
+            return None
+        case ocm.MemberJoined(member=member):
+            line = words("chat.member_joined", user=show_name(member.name, words))
+        case ocm.MemberLeft(member=member, reason=reason):
+            user = show_name(member.name, words)
+            line = words("chat.member_left", user=user, reason=show_reason(reason, words))
+        case ocm.RoomClosed(reason=reason):
+            line = words("chat.room_closed", reason=show_reason(reason, words))
+        case ocm.Removed(reason=reason):
+            line = words("chat.removed", reason=show_reason(reason, words))
+        case ocm.Gap(missed=missed):
+            line = words("chat.gap", missed=missed)
+        case ocm.Slowed(dropped=dropped):
+            line = words("chat.slowed", dropped=dropped)
+        case ocm.Announcement(text=text):
+            line = words("chat.announcement", text=show_text(text))
+        case ocm.ConnectionChanged(connection=connection, attempt=attempt):
+            if connection is ocm.Connection.CONNECTED:
+                line = words("chat.connected")
+            elif attempt == 0:
+                line = words("chat.reconnecting")
+            elif attempt % _ATTEMPTS_TOLD == 0:
+                line = words("chat.still_reconnecting", attempt=attempt)
+            else:
+                return None
+        case _:
+            assert_never(event)
+    return f"* {line}"
+
+
+class TextView:
+    """Plain lines: what people say as ``name: text``, everything else behind a ``*``."""
+
+    def __init__(self, screen: Screen, words: Words, *, interactive: bool) -> None:
+        """Write to ``screen``; ``interactive`` adds hints for somebody who types."""
+        self._screen = screen
+        self._words = words
+        self._interactive = interactive
+
+    def entered(self, room: ocm.Room, *, created: bool) -> None:
+        """Say where we are, and how private it is."""
+        names = {"room": show_name(room.name, self._words), "user": show_name(room.user, self._words)}
+        self._note("chat.created" if created else "chat.joined", **names)
+        self._note("chat.not_encrypted")
+        if self._interactive:
+            self._note("chat.hint")
+
+    def event(self, event: ocm.Event) -> None:
+        """Show an event."""
+        line = show_event(event, self._words)
+        if line is not None:
+            self._screen.line(line)
+
+    def who(self, names: tuple[str, ...]) -> None:
+        """List the members."""
+        shown = ", ".join(show_name(name, self._words) for name in names)
+        self._note("chat.who", count=len(names), names=shown)
+
+    def not_sent(self, code: str, text: str) -> None:
+        """Say why a line was not sent, and what to do."""
+        if f"not_sent.{code}" in self._words:
+            self._note(f"not_sent.{code}")
+        else:
+            self._note("not_sent.other", code=code)
+
+    def unknown_command(self, word: str) -> None:
+        """Explain."""
+        self._note("chat.unknown_command", word=show_text(word[:NAME_SHOWN_MAX]))
+
+    def commands(self) -> None:
+        """List the commands."""
+        self._note("chat.commands")
+
+    def left(self, unsent: int) -> None:
+        """Say goodbye."""
+        if unsent:
+            self._note("chat.unsent", count=unsent)
+        self._note("chat.left")
+
+    def failed(self, code: str | int, sentence: str) -> None:
+        """Say nothing: stderr does."""
+
+    def _note(self, key: str, **values: object) -> None:
+        self._screen.line(f"* {self._words(key, **values)}")

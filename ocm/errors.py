@@ -1,0 +1,107 @@
+"""Every error ocm raises; a test compares this drawing with the classes.
+
+OcmError
+    ProtocolError            the rules of TCRP were broken ...
+        LocalProtocolError   ... by our caller: fix the code
+        RemoteProtocolError  ... by the peer: drop the peer
+            LimitExceeded    the peer asked for more than our limits allow
+    RoomRefused              the server understood a request to enter a room and said no
+    SendRefused              a message was not taken, now or ever
+    TransportClosed          the pipe is gone; what was sent may be lost
+        ConnectFailed        no pipe could be made: nobody answers there
+        AddressInUse         the port we were to listen on is taken
+    JournalFailed            the room log could not be written; nothing of that batch is in it
+"""
+
+from __future__ import annotations
+
+
+class OcmError(Exception):
+    """Base of every error ocm raises on purpose."""
+
+
+class ProtocolError(OcmError):
+    """The rules of TCRP were broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own caller broke the rules; the fix is in the calling code."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the rules. The text never quotes the peer's bytes."""
+
+
+class LimitExceeded(RemoteProtocolError):
+    """The peer asked for more than a limit allows.
+
+    Attributes:
+        what: name of the limit, as in ``Limits`` without its ``_max``.
+        asked: what the peer asked for.
+        limit: what it may have.
+    """
+
+    def __init__(self, what: str, *, asked: int, limit: int) -> None:
+        """Name the limit, what was asked for, and what is allowed."""
+        super().__init__(f"{what}: asked for {asked if asked < 2**63 else 'over 2**63'}, limit {limit}")
+        self.what = what
+        self.asked = asked
+        self.limit = limit
+
+
+class RoomRefused(OcmError):
+    """The server said no to a request to create or join a room.
+
+    Attributes:
+        code: why, a number of ``ocm.Refusal`` where the server is ours; else what it sent, or 400.
+        reason: the sentence that came with it. It is the peer's text: escape it before showing it.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        """Keep the status code and the peer's sentence."""
+        super().__init__(f"{reason} ({code})")
+        self.code = code
+        self.reason = reason
+
+
+class SendRefused(OcmError):
+    """A message was not taken.
+
+    Attributes:
+        code: why: ``"too_large"``, ``"closed"``, ``"rate"`` or ``"empty"``.
+        retry_after_s: seconds after which the same message may be tried again; None means never.
+    """
+
+    def __init__(self, code: str, *, retry_after_s: float | None = None) -> None:
+        """Keep the reason and when to try again."""
+        again = "" if retry_after_s is None else f"; try again in {retry_after_s:.1f} s"
+        super().__init__(f"message refused: {code.replace('_', ' ')}{again}")
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class TransportClosed(OcmError):
+    """The pipe is gone; what was sent may be lost."""
+
+
+class ConnectFailed(TransportClosed):
+    """No connection could be made to the address."""
+
+
+class AddressInUse(TransportClosed):
+    """The address we were asked to listen on is taken by another program.
+
+    Attributes:
+        port: the port number that is taken.
+        kind: ``"TCP"`` or ``"UDP"``.
+    """
+
+    def __init__(self, kind: str, port: int) -> None:
+        """Name the port and its protocol."""
+        super().__init__(f"{kind} port {port} is already in use")
+        self.kind = kind
+        self.port = port
+
+
+class JournalFailed(OcmError):
+    """The room log could not be written; nothing of the batch is in it."""

@@ -1,0 +1,127 @@
+"""What a member of a room sees happen: the events of ``async for event in room``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from ocm.protocol.entry import Reason
+
+
+class Connection(StrEnum):
+    """How a room is reached just now."""
+
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+
+
+class Delivery(StrEnum):
+    """How far a message of ours has come, as far as the profile can tell."""
+
+    PENDING = "pending"
+    """It waits to be sent."""
+    SENT = "sent"
+    """It left this machine. Classic TCRP says no more: a datagram may be lost without anybody knowing."""
+    IN_ROOM = "in_room"
+    """The server is known to have it: it came back, or stands in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who did something. The name is a peer's text: escape it (``ocm.safe_text``) before showing it."""
+
+    name: str | None
+    """None where the profile does not say, as in the reference form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Somebody said something. The text is as it came: escape it (``ocm.safe_text``) before showing it."""
+
+    sender: Person
+    text: str
+    seq: int | None = None
+    """Place in the room's order, where the profile tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One of our own messages has come as far as it will."""
+
+    message_id: int
+    text: str
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined:
+    """Somebody came in."""
+
+    member: Person
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeft:
+    """Somebody is gone, and why."""
+
+    member: Person
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RoomClosed:
+    """The room is over, and why; iteration then ends."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """We are no longer a member, though the room goes on; iteration then ends."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """So many events were dropped because they were not read in time."""
+
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """We sent faster than the server allows; so many messages of ours were dropped."""
+
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The server says something in its own name. It is a peer's text: escape it before showing it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionChanged:
+    """The way to the server was lost or found again."""
+
+    connection: Connection
+    attempt: int = 0
+    """How often it was tried since it was lost."""
+
+
+Event: TypeAlias = (
+    Message
+    | Receipt
+    | MemberJoined
+    | MemberLeft
+    | RoomClosed
+    | Removed
+    | Gap
+    | Slowed
+    | Announcement
+    | ConnectionChanged
+)

@@ -1,0 +1,1 @@
+"""A member's door: bytes of one profile in and out, `Intent` and `Entry` inside."""

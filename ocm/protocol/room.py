@@ -1,0 +1,186 @@
+"""A room: who is in it, who is its host, in which order things happened. It knows no wire and no session.
+
+What is true of a room is the fold of its log (``apply``). What was decided and waits for the journal is kept
+beside it, as reservations: names of members on their way in, members on their way out, sequence numbers
+given. So a journal that fails takes back nothing but reservations (``forget_pending``).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ocm.errors import LocalProtocolError
+from ocm.protocol.entry import Entry, Kind, Reason, Refusal
+from ocm.protocol.limits import Limits
+from ocm.protocol.names import skeleton
+
+SERVER_ID: Final = 0
+"""Sender of what the server itself says."""
+_CLOCK_STEP_S: Final = 1e-6
+"""Waits shorter than this are none: rounding leaves them, and added to a large ``now_s`` they are lost."""
+
+
+_TEXT: Final = Kind.TEXT  # looked up for every message
+
+
+class Member:
+    """One member's place in one room. Its id is never used again in this room."""
+
+    __slots__ = ("_heard_s", "_spent_s", "id", "leaving", "lost_s", "name", "plaintext", "room", "seated")
+
+    def __init__(self, room: Room, number: int, name: str, *, plaintext: bool, now_s: float) -> None:
+        """Start on the way in: ``seated`` turns true when the room's log says so."""
+        self.room = room
+        self.id = number
+        self.name = name
+        self.plaintext = plaintext
+        self.seated = False
+        self.leaving = False
+        self.lost_s: float | None = None
+        self._heard_s = now_s
+        self._spent_s = 0.0
+
+    def hear(self, now_s: float) -> None:
+        """Note that the member is alive."""
+        self._heard_s = now_s
+        self.lost_s = None
+
+    def deadline_s(self, limits: Limits) -> float:
+        """When the member will have been silent for too long."""
+        idle_s = self._heard_s + limits.idle_timeout_s
+        return idle_s if self.lost_s is None else min(idle_s, self.lost_s + limits.lost_timeout_s)
+
+    def spend(self, limits: Limits, *, now_s: float) -> float:
+        """Take one message from the member's allowance; return 0, or the seconds to wait for the next one.
+
+        A token bucket of ``burst_max`` messages refilled by ``rate_per_s``, kept as the one moment up to
+        which it is spent (the generic cell rate algorithm, ITU-T I.371).
+        """
+        spent_s = self._spent_s
+        if spent_s < now_s:
+            spent_s = now_s
+        elif (wait_s := spent_s - now_s - limits.burst_s) > _CLOCK_STEP_S:
+            return wait_s
+        self._spent_s = spent_s + limits.send_interval_s
+        return 0.0
+
+
+class Intent(NamedTuple):
+    """A member wants to say something."""
+
+    member: Member
+    body: bytes
+    kind: Kind = Kind.TEXT
+    message_id: int = 0
+    """Chosen by the member, above 0; 0 where the profile has none (classic)."""
+
+
+class Room:
+    """One room under one name. See the module for what is folded and what is reserved."""
+
+    def __init__(self, name: str, incarnation: int, limits: Limits) -> None:
+        """Start empty; the first member to be admitted is its host."""
+        self.name = name
+        self.incarnation = incarnation
+        self.members: dict[int, Member] = {}
+        """Those seated, by id, in the order of their joining."""
+        self.host_id = SERVER_ID
+        """The member whose leaving closes the room; ``SERVER_ID`` before there is one."""
+        self.closed = False
+        self._closing = False
+        self._limits = limits
+        self._last_seq = 0
+        self._next_seq = 1
+        self._next_id = 1
+        self._time_ms = 0
+        self._names: dict[str, Member] = {}
+        self._arriving: dict[int, Member] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the room takes anything still: false as soon as it was decided to close it."""
+        return not self._closing
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is in the room or on the way in."""
+        return not self._names
+
+    def admit(self, name: str, *, plaintext: bool, now_s: float) -> Member | Refusal:
+        """Reserve a place, or say why not. The place is taken when the JOIN entry is applied."""
+        if self._closing:
+            return Refusal.NOT_FOUND
+        shape = skeleton(name)
+        if shape in self._names:
+            return Refusal.NAME_TAKEN
+        if len(self._names) >= self._limits.members_per_room_max:
+            return Refusal.ROOM_FULL
+        member = Member(self, self._next_id, name, plaintext=plaintext, now_s=now_s)
+        self._next_id += 1
+        self._names[shape] = self._arriving[member.id] = member
+        return member
+
+    def named(self, name: str) -> Member | None:
+        """Return who has this name, or one that looks like it."""
+        return self._names.get(skeleton(name))
+
+    def say(self, member: Member, kind: Kind, body: bytes, *, time_ms: int) -> Entry:
+        """Give the next place in the room's order to what ``member`` says. The caller has checked its right to."""
+        self._time_ms = max(self._time_ms, time_ms)
+        seq = self._next_seq
+        self._next_seq = seq + 1
+        return Entry(seq, member.id, member.name, kind, body, self._time_ms, member.plaintext)
+
+    def dismiss(self, member: Member, reason: Reason, *, time_ms: int) -> Entry:
+        """Let ``member`` go; it has no rights from now on. Raises ``LocalProtocolError`` when it is going already."""
+        if member.leaving or not member.seated:
+            raise LocalProtocolError("not a member that can leave")
+        member.leaving = True
+        return self.say(member, Kind.LEAVE, reason.value.encode(), time_ms=time_ms)
+
+    def close(self, reason: Reason, *, time_ms: int) -> Entry:
+        """Close the room; it takes nothing from now on. Raises ``LocalProtocolError`` when it is closing already."""
+        if self._closing:
+            raise LocalProtocolError("the room is closing already")
+        self._closing = True
+        self._time_ms = max(self._time_ms, time_ms)
+        seq = self._next_seq
+        self._next_seq = seq + 1
+        return Entry(seq, SERVER_ID, "", Kind.CLOSED, reason.value.encode(), self._time_ms, plaintext=False)
+
+    def apply(self, entry: Entry) -> Member | None:
+        """Make a committed entry true; return the member whom a JOIN or LEAVE is about."""
+        self._last_seq = entry.seq
+        kind = entry.kind
+        if kind is _TEXT:  # words change nothing
+            return None
+        match kind:
+            case Kind.JOIN:
+                member = self.members[entry.sender] = self._arriving.pop(entry.sender)
+                member.seated = True
+                if self.host_id == SERVER_ID:
+                    self.host_id = member.id
+                return member
+            case Kind.LEAVE:
+                member = self.members.pop(entry.sender)
+                member.seated = False
+                del self._names[skeleton(member.name)]
+                return member
+            case _:
+                self.closed = True
+                for member in self.members.values():
+                    member.seated = False
+                self.members.clear()
+                return None
+
+    def forget_pending(self) -> list[Member]:
+        """Take back all that was decided since the last applied entry; return who was on the way in."""
+        arriving = list(self._arriving.values())
+        for member in arriving:
+            del self._names[skeleton(member.name)]
+        self._arriving.clear()
+        for member in self.members.values():
+            member.leaving = False
+        self._closing = self.closed
+        self._next_seq = self._last_seq + 1
+        return arriving

@@ -1,0 +1,1 @@
+"""Wire layouts, each declared once in construct, and the codecs derived from the same declarations."""

@@ -1,0 +1,122 @@
+"""Fast codecs made from a ``Layout``: the same language as its construct, 30 times as fast.
+
+A relay reads some 200,000 datagrams a second; construct reads one in 10 us, a derived reader in 0.3 us
+(``docs/performance.md``). The source is written from the declaration when the module is imported, as
+``dataclasses`` does; property tests and fuzzing hold it equal to the construct. ``construct.compile()`` is
+not used: what it makes accepts truncated input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, assert_never
+
+from ocm.errors import LocalProtocolError
+from ocm.protocol.wire.layout import Fixed, Layout, Rest, Sized, SizeOf, UInt
+
+Reader: TypeAlias = Callable[[bytes], tuple[Any, ...] | None]
+"""Returns the values of the layout, or None for bytes that are not of it. Never raises."""
+Writer: TypeAlias = Callable[..., bytes]
+"""Takes the values, returns the bytes. Raises ``LocalProtocolError`` when a value does not fit."""
+
+
+def derive_reader(layout: Layout) -> Reader:
+    """Make the reader of ``layout``. Slices do not complain, so every length is checked before it is used."""
+    lines: list[str] = ["size = len(data)"]
+    offset, base = 0, ""  # the next field starts at base + offset
+
+    def place(extra: int = 0) -> str:
+        return f"{base} + {offset + extra}" if base else str(offset + extra)
+
+    leading = _leading_size(layout)
+    lines.append(f"if size < {leading}: return None")
+    ends_open = False
+    checked = leading  # how many bytes past `base` are known to exist
+    for part in layout.fields:
+        match part:
+            case UInt(name, size) | SizeOf(name, _, size) | Fixed(name, size):
+                if offset + size > checked:
+                    lines.append(f"if size < {place(size)}: return None")
+                    checked = offset + size
+                raw = f"data[{place()}:{place(size)}]"
+                if isinstance(part, Fixed):
+                    lines.append(f"{_local(name)} = {raw}")
+                elif size == 1:
+                    lines.append(f"{_local(name)} = data[{place()}]")
+                else:
+                    lines.append(f"{_local(name)} = int.from_bytes({raw}, 'big')")
+                offset += size
+            case Sized(name, by):
+                lines.append(f"end_{name} = {place()} + {_local(by)}")
+                lines.append(f"if size < end_{name}: return None")
+                lines.append(f"{_local(name)} = data[{place()}:end_{name}]")
+                base, offset, checked = f"end_{name}", 0, 0
+            case Rest(name):
+                lines.append(f"{_local(name)} = data[{place()}:]")
+                ends_open = True
+            case _:
+                assert_never(part)
+    if not ends_open:
+        lines.append(f"if size != {place()}: return None")
+    lines.append(f"return ({', '.join(map(_local, layout.names))},)")
+    return _function("read", "data", lines, {})
+
+
+def derive_writer(layout: Layout) -> Writer:
+    """Make the writer of ``layout``."""
+    checks: list[str] = []
+    pieces: list[str] = []
+    counted = {part.name: part.of for part in layout.fields if isinstance(part, SizeOf)}
+    for part in layout.fields:
+        match part:
+            case UInt(name, size):
+                checks.append(f"0 <= {_local(name)} < {256**size}")
+                pieces.append(f"{_local(name)}.to_bytes({size}, 'big')")
+            case SizeOf(_, of, size):
+                checks.append(f"len({_local(of)}) < {256**size}")
+                pieces.append(f"len({_local(of)}).to_bytes({size}, 'big')")
+            case Fixed(name, size):
+                checks.append(f"len({_local(name)}) == {size}")
+                pieces.append(_local(name))
+            case Sized(name, by):
+                if by not in counted:
+                    checks.append(f"len({_local(name)}) == {_local(by)}")
+                elif counted[by] != name:
+                    checks.append(f"len({_local(name)}) == len({_local(counted[by])})")
+                pieces.append(_local(name))
+            case Rest(name):
+                pieces.append(_local(name))
+            case _:
+                assert_never(part)
+    lines = [
+        f"if not ({' and '.join(checks) or 'True'}): raise Refused({_misfit(layout)!r})",
+        f"return b''.join(({', '.join(pieces)},))",
+    ]
+    return _function("write", ", ".join(map(_local, layout.names)), lines, {"Refused": LocalProtocolError})
+
+
+def _local(name: str) -> str:
+    """Return the variable of a field: no name of a field may hide one of the code around it."""
+    return f"value_{name}"
+
+
+def _leading_size(layout: Layout) -> int:
+    """Bytes before the first field of open length."""
+    total = 0
+    for part in layout.fields:
+        if isinstance(part, Sized | Rest):
+            break
+        total += part.size
+    return total
+
+
+def _misfit(layout: Layout) -> str:
+    return f"a field does not fit its place in a {layout.title.lower()}"
+
+
+def _function(name: str, arguments: str, lines: list[str], names: dict[str, Any]) -> Callable[..., Any]:
+    source = f"def {name}({arguments}):\n" + "".join(f"    {line}\n" for line in lines)
+    scope = dict(names)
+    exec(compile(source, f"<derived {name}>", "exec"), scope)  # noqa: S102 - our own declaration, no input
+    made: Callable[..., Any] = scope[name]
+    return made

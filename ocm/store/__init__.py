@@ -1,0 +1,1 @@
+"""Where rooms and clients remember: journals and client state."""

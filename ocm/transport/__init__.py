@@ -1,0 +1,1 @@
+"""What moves bytes and knows no message."""

@@ -1,0 +1,127 @@
+"""The command ``ocm`` as a real process, with pipes; what it prints is waited for, never slept for."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+PATIENCE_S = 20.0
+"""How long anything may take on a busy machine."""
+
+
+class Program:
+    """A running ``ocm``."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.seen: list[str] = []
+
+    async def line(self) -> str:
+        """The next line of stdout; raises EOFError at its end."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            raw = await self._process.stdout.readline()
+        if not raw:
+            raise EOFError("\n".join(self.seen))
+        self.seen.append(raw.decode().removesuffix("\n"))
+        return self.seen[-1]
+
+    async def expect(self, part: str) -> str:
+        """Read lines until one contains ``part``; return it."""
+        while part not in (line := await self.line()):
+            pass
+        return line
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """Read JSON lines until an event of this kind."""
+        while (values := json.loads(await self.line()))["event"] != kind:
+            pass
+        return values
+
+    def type(self, *lines: str) -> None:
+        """Write lines to stdin."""
+        self.write("".join(f"{line}\n" for line in lines).encode())
+
+    def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+
+    def end_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def close_output(self) -> None:
+        """Stop reading stdout."""
+        transport: Any = self._process._transport  # type: ignore[attr-defined]
+        transport.get_pipe_transport(1).close()
+
+    async def finish(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status and all of stderr. What is left of stdout is in ``seen``."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await asyncio.gather(self._process.stdout.read(), self._process.stderr.read())
+            status = await self._process.wait()
+        self.seen += out.decode().split("\n")[:-1]
+        return status, err.decode()
+
+    async def kill(self) -> None:
+        """Make sure that it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self.finish()
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A clean environment, in English."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OCM_", "LC_", "LANG", "PYTHONIOENCODING"))
+    }
+    return kept | {"LANG": "C.UTF-8"} | dict(more or {})
+
+
+@asynccontextmanager
+async def ocm_command(
+    *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
+    """Run ``ocm`` with these arguments; it is gone at the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ocm"), *arguments, stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment(env)
+    )
+    program = Program(process)
+    try:
+        yield program
+    finally:
+        await program.kill()
+
+
+async def run_ocm(*arguments: str, stdin: int = DEVNULL, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run ``ocm`` to its end; return its exit status, stdout and stderr."""
+    async with ocm_command(*arguments, stdin=stdin, env=env) as program:
+        status, err = await program.finish()
+        return status, "\n".join(program.seen), err
+
+
+@asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[tuple[Program, dict[str, Any]]]:
+    """Run ``ocm serve`` on loopback and free ports; give it and its first line."""
+    ports = () if "--port" in arguments else ("--port", "0", "--udp-port", "0")
+    async with ocm_command("serve", "--host", "127.0.0.1", *ports, "--json", *arguments, stdin=DEVNULL) as program:
+        yield program, json.loads(await program.line())
+
+
+def seat(url: str, user: str, *more: str, room: str = "tea", create: bool = False) -> tuple[str, ...]:
+    """Arguments of ``ocm`` that enter a room."""
+    return ("chat", url, "--create" if create else "--join", "--room", room, "--user", user, *more)

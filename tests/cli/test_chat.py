@@ -1,0 +1,320 @@
+"""``ocm chat`` as a process, alone and with others."""
+
+import asyncio
+import os
+import pty
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import Program, ocm_command, run_ocm, seat, serving
+
+JAPANESE = {"LANG": "ja_JP.UTF-8"}
+
+
+async def test_two_people_chat_through_pipes(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+        await aiko.expect("You have made the room tea and are its host, as aiko.")
+        await bob.expect("You are in the room tea, as bob.")
+        assert await bob.line() == "* This room is not encrypted: whoever can watch the network can read along."
+        assert await aiko.expect("bob has") == "* bob has joined."
+        aiko.type("hello", "", "//who")
+        assert await bob.line() == "aiko: hello"
+        assert await bob.line() == "aiko: /who"
+        bob.type("こんにちは\r")
+        assert await aiko.line() == "bob: こんにちは"
+        bob.type("/who", "/nonsense at all", "/help")
+        assert await bob.line() == "* Here (2): aiko, bob"
+        assert "/nonsense is no command, and was not sent" in await bob.line()
+        assert "/leave" in await bob.line()
+        bob.type("bye", "/quit")
+        assert await bob.line() == "* You have left."
+        assert await bob.finish() == (0, "")
+        assert await aiko.line() == "bob: bye"
+        assert await aiko.line() == "* bob is gone: left."
+
+
+async def test_nothing_a_peer_writes_acts_on_the_screen(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+        await aiko.expect("bob has joined")
+        bob.type("\x1b[2J\u202eevil\x9b31m\u2028aiko: I agree")
+        assert await aiko.line() == "bob: \ufffd[2J\ufffdevil\ufffd31m\ufffdaiko: I agree"
+
+
+async def test_programs_get_one_object_per_line(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", "--json", create=True)) as aiko:
+        here = {"room": "tea"}
+        assert await aiko.event("joined") == here | {
+            "event": "joined",
+            "user": "aiko",
+            "host": True,
+            "encrypted": False,
+        }
+        async with ocm_command(*seat(url, "bob", "--json")) as bob:
+            assert (await bob.event("joined"))["host"] is False
+            assert await aiko.event("member_joined") == here | {"event": "member_joined", "user": "bob"}
+            bob.type("one\x1b\u2028two")
+            message = await aiko.event("message")
+            assert message == here | {"event": "message", "user": "bob", "text": "one\x1b\u2028two"}
+            receipt = await bob.event("receipt")
+            assert receipt | {"message_id": 0} == here | {
+                "event": "receipt",
+                "user": "bob",
+                "text": "one\x1b\u2028two",
+                "message_id": 0,
+                "state": "sent",
+            }
+            bob.type("/who", "/nonsense", "x" * 5000)
+            bob.write(b"\xff\n")
+            assert (await bob.event("who"))["members"] == ["aiko", "bob"]
+            assert (await bob.event("refused"))["code"] == "unknown_command"
+            assert (await bob.event("refused"))["code"] == "too_large"
+            assert (await bob.event("refused"))["code"] == "not_text"
+            bob.end_input()
+            assert (await bob.event("left"))["unsent"] == 0
+            assert await bob.finish() == (0, "")
+        assert (await aiko.event("member_left"))["reason"] == "bye"
+
+
+async def test_the_room_closes_with_its_host(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+        await aiko.expect("bob has joined")
+        aiko.end_input()
+        assert await aiko.finish() == (0, "")
+        await bob.expect("* The room is closed: the host has gone.")
+        assert await bob.finish() == (0, "")  # though its stdin is open
+
+
+@pytest.mark.parametrize(("env", "words"), [({}, "no such room"), (JAPANESE, "その部屋はない")])
+async def test_a_refused_join_is_one_line_and_exit_1(url: str, env: dict[str, str], words: str) -> None:
+    status, out, err = await run_ocm(*seat(url, "aiko"), env=env)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert words in err
+
+
+async def test_refusals_in_json_carry_the_code(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko:
+        await aiko.expect("not encrypted")
+        async with ocm_command(*seat(url, "aiko", "--json")) as second:
+            refused = await second.event("refused")
+            assert (refused["code"], refused["user"]) == (433, "aiko")
+            assert (await second.finish())[0] == 1
+
+
+async def test_an_unreachable_server_is_one_line() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        status, out, err = await run_ocm(*seat(f"tcrp://127.0.0.1:{unused.getsockname()[1]}", "aiko"))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "nobody answers" in err
+
+
+async def test_something_else_that_answers_is_one_line() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        status, out, err = await run_ocm(*seat(f"tcrp://127.0.0.1:{port}", "aiko"))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "no chat server" in err
+
+
+async def test_a_file_of_500_lines_arrives_whole(url: str) -> None:
+    lines = [f"line {number} あ" for number in range(500)]
+    with tempfile.TemporaryFile() as file:
+        file.write("\n".join(lines).encode())
+        file.seek(0)
+        async with ocm_command(*seat(url, "aiko", create=True)) as aiko:
+            await aiko.expect("not encrypted")
+            async with ocm_command(*seat(url, "bob"), stdin=file.fileno()) as bob:
+                assert await aiko.expect("bob has joined")
+                assert [await aiko.line() for _ in lines] == [f"bob: {line}" for line in lines]
+                assert await bob.finish() == (0, "")
+
+
+async def test_the_null_device_enters_and_leaves(url: str) -> None:
+    status, out, err = await run_ocm(*seat(url, "aiko", create=True))
+    assert (status, err) == (0, "")
+    assert "You have left" in out
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+async def test_closed_files_are_no_trouble(url: str, closed: str) -> None:
+    command = f'exec python -m ocm "$@" {closed}'
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", command, "sh", *seat(url, "aiko", create=True)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"},  # type: ignore[attr-defined]
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_broken_stdout_ends_it_without_a_word(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+        await aiko.expect("bob has joined")
+        bob.close_output()
+        aiko.type("are you there?")
+        status, err = await bob.finish()
+        assert (status, err) == (1, "")
+        assert await aiko.line() == "* bob is gone: left."
+
+
+@pytest.mark.parametrize(("arguments", "env"), [(["--lang", "ja"], {}), ([], JAPANESE)])
+async def test_it_speaks_japanese(url: str, arguments: list[str], env: dict[str, str]) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True), *arguments, env=env) as aiko:
+        await aiko.expect("部屋 tea を作りました")
+        aiko.type("/leave")
+        assert await aiko.line() == "* この部屋は暗号化されていません。ネットワークを見られる人には内容が読めます。"
+        assert await aiko.line() == "* 退出しました。"
+
+
+async def test_a_screen_that_knows_ascii_only_gets_escapes(url: str) -> None:
+    async with ocm_command(*seat(url, "aiko", "--lang", "ja", create=True), env={"PYTHONIOENCODING": "ascii"}) as aiko:
+        assert "\\u90e8\\u5c4b tea" in await aiko.line()
+
+
+async def test_what_is_not_given_is_asked_until_it_can_be_used(url: str) -> None:
+    async with ocm_command("chat") as aiko:
+        aiko.type("http://example.org", "tcrps://example.org", url, "3", "１", "server", "aiko", " ", "tea")
+        await aiko.expect("Server (Enter for tcrp://localhost:12345?udp=9001):")
+        await aiko.expect("* http://example.org is not the address of a server")
+        await aiko.expect("* tcrps://example.org is an address of the encrypted profile")
+        await aiko.expect("1 to create")
+        await aiko.expect("* Please type 1 or 2.")
+        await aiko.expect("Your name:")
+        await aiko.expect("* This cannot be a user name")
+        await aiko.expect("Name of the room:")
+        await aiko.expect("* This cannot be the name of a room")
+        await aiko.expect("You have made the room tea")
+        async with ocm_command("chat", url) as bob:
+            bob.type("1", "bob", "tea", "2", "tea")
+            await bob.expect("* A room of this name exists already")
+            await bob.expect("You are in the room tea, as bob.")
+            async with ocm_command("chat", f"{url.replace('?', '/tea?')}", "--join") as other:
+                other.type("bob")
+                await other.expect("* Somebody in the room has this name")
+                other.type("other")
+                await other.expect("You are in the room tea, as other.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "stdin ended"),
+        (["--create", "--join"], "not both"),
+        (["--json"], "nothing is asked"),
+        (["https://example.org", "--join"], "not the address of a server"),
+        (["--user", "server"], "cannot be a user name"),
+        (["--room", "x" * 256], "cannot be the name of a room"),
+        (["--password-file", "/nowhere"], "cannot read a password"),
+        (["--nonsense"], "See: ocm chat --help"),
+    ],
+)
+async def test_misuse_is_one_line_and_exit_2(arguments: list[str], part: str) -> None:
+    status, _, err = await run_ocm("chat", *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+    assert part in err
+
+
+async def test_the_environment_answers_and_options_beat_it(url: str) -> None:
+    env = {"OCM_URL": url, "OCM_ROOM": "tea", "OCM_USER": "aiko"}
+    async with ocm_command("chat", "--create", env=env) as aiko:
+        await aiko.expect("You have made the room tea and are its host, as aiko.")
+        async with ocm_command("chat", "--join", "--user", "bob", env=env) as bob:
+            await bob.expect("You are in the room tea, as bob.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_leaves_politely_whatever_waits_to_be_sent(url: str, number: signal.Signals) -> None:
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+        await aiko.expect("bob has joined")
+        bob.type(*(f"line {count}" for count in range(600)))
+        await aiko.expect("bob: line 100")
+        bob.send_signal(number)
+        async with asyncio.timeout(5):
+            status, err = await bob.finish()
+        assert (status, err) == (0, "")
+        assert any("Not sent: the last" in line for line in bob.seen)
+        assert await aiko.expect("bob is gone") == "* bob is gone: left."
+
+
+async def test_an_interrupt_at_a_question_ends_with_1() -> None:
+    async with ocm_command("chat") as program:
+        await program.expect("Server")
+        program.send_signal(signal.SIGINT)
+        assert await program.finish() == (1, "")
+
+
+async def test_a_killed_server_that_comes_back_is_found_again() -> None:
+    async with serving() as (server, ready):
+        url = ready["url"]
+        ports = ("--port", str(ready["tcp_port"]), "--udp-port", str(ready["udp_port"]))
+        async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
+            await aiko.expect("bob has joined")
+            await until_attached(aiko)
+            await until_attached(bob)
+            server.send_signal(signal.SIGKILL)
+            await aiko.expect("The connection is lost")
+            await bob.expect("The connection is lost")
+            async with serving(*ports):
+                await aiko.expect("Connected again")
+                await bob.expect("Connected again")
+                bob.type("back")
+                assert await aiko.expect("bob:") == "bob: back"
+
+
+async def until_attached(program: Program) -> None:
+    """Wait until the connection is kept: only then is the answer the server's, with everybody in it."""
+    while True:
+        program.type("/who")
+        if "(2)" in await program.expect("Here ("):
+            return
+
+
+async def test_a_terminal_is_asked_on_one_line_and_keeps_its_flags(url: str) -> None:
+    leader, follower = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(os.sys.executable, "-m", "ocm", "chat", url, "--create", "--user", "aiko"),  # type: ignore[attr-defined]
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        await until(leader, "Name of the room: ")
+        os.write(leader, b"tea\n")
+        shown = await until(leader, "/help shows the commands.")
+        assert "not encrypted" in shown
+        assert os.get_blocking(leader)
+        os.write(leader, b"/quit\n")
+        await until(leader, "* You have left.")
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        os.close(leader)
+
+
+async def until(leader: int, part: str) -> str:
+    """Read a terminal until ``part`` is on it."""
+    loop = asyncio.get_running_loop()
+    shown = b""
+    async with asyncio.timeout(20):
+        while part.encode() not in shown:
+            ready = asyncio.Event()
+            loop.add_reader(leader, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(leader)
+            shown += os.read(leader, 4096)
+    return shown.decode()

@@ -1,0 +1,120 @@
+"""Every fuzz target keeps its property over its seeds and near them, and notices a planted bug."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocm.protocol.control.packets import PacketReader
+from ocm.protocol.link.notices import MemberJoined
+from ocm.protocol.names import skeleton
+from ocm.protocol.text import safe_text
+from ocm.protocol.url import ServerUrl, parse_url
+from ocm.protocol.wire.size import Spelling, write_size
+from tests.fuzz import targets
+from tests.fuzz.targets import TARGETS, Target
+from tests.vectors.classic import OCM_CREATE
+
+
+@st.composite
+def inputs_of(draw: st.DrawFn, target: Target) -> bytes:
+    """Any bytes; or a seed that is cut off, followed by others or changed in one place."""
+    if not target.seeds or draw(st.booleans()):
+        return draw(st.binary(max_size=target.size_max))
+    seed = draw(st.sampled_from(target.seeds))
+    place = draw(st.integers(0, len(seed)))
+    end = draw(st.sampled_from([len(seed), place, place + 1]))
+    return seed[:place] + draw(st.binary(max_size=3)) + seed[end:]
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_seed_keeps_the_property(target: Target) -> None:
+    for seed in (b"", *target.seeds):
+        target.check(seed)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@given(data=st.data())
+def test_any_bytes_keep_the_property(target: Target, data: st.DataObject) -> None:
+    target.check(data.draw(inputs_of(target)))
+
+
+class ForgetsShortReads(PacketReader):
+    def feed(self, data: bytes) -> None:
+        if len(data) > 1:
+            super().feed(data)
+
+
+def read_header_of_any_size(data: bytes) -> tuple[int, int, int, bytes]:
+    return data[0], data[1], data[2], data[3:]
+
+
+def read_without_checks(data: bytes) -> tuple[bytes, bytes, bytes]:
+    end = 2 + data[0]
+    return data[2:end], data[end : end + data[1]], data[end + data[1] :]
+
+
+def write_sizes_that_wrap(room: bytes, token: bytes, text: bytes) -> bytes:
+    return bytes((len(room) % 256, len(token) % 256)) + room + token + text
+
+
+def write_any_header(room_size: int, operation: int, stage: int, raw_size: bytes) -> bytes:
+    return bytes((room_size, operation, stage)) + raw_size
+
+
+def write_one_spelling(number: int, _: Spelling) -> bytes:
+    return write_size(number, Spelling.DIGITS_ZERO)
+
+
+def raise_errors_of_msgspec(data: bytes, schema: type[Any]) -> object:
+    return msgspec.json.decode(data, type=schema)
+
+
+def leave_text_unsafe(text: str, *, newlines: bool = False) -> str:
+    return text if newlines else safe_text(text)
+
+
+def shape_that_grows(name: str) -> str:
+    return skeleton(name) + "."
+
+
+def take_all_for_the_host(text: str) -> ServerUrl:
+    return replace(parse_url(text), host=text)
+
+
+BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
+    "a header of any size": ("derived_read_header", "read_header", read_header_of_any_size, bytes(33)),
+    "no length checks": ("derived_read_datagram", "read_datagram", read_without_checks, b"\5\5room1alic"),
+    "no length checks, beside construct": ("construct_datagram", "read_datagram", read_without_checks, b"\5\5room1"),
+    "a field too short": ("derived_write_header", "write_header", write_any_header, b"@@@12345"),
+    "a field too short, beside construct": ("construct_write_header", "write_header", write_any_header, b"@@@12345"),
+    "sizes that wrap": ("derived_write_datagram", "write_datagram", write_sizes_that_wrap, b"\x80\x00"),
+    "sizes that wrap, beside construct": (
+        "construct_write_datagram",
+        "write_datagram",
+        write_sizes_that_wrap,
+        b"\x80\x00",
+    ),
+    "another spelling": ("size", "write_size", write_one_spelling, b"\0"),
+    "an error of another tree": ("payload_request", "read_object", raise_errors_of_msgspec, b"{"),
+    "bytes lost at a cut": ("packets", "PacketReader", ForgetsShortReads, b"\x1f\0\0" + OCM_CREATE),
+    "an unsafe text": ("text", "safe_text", leave_text_unsafe, b"\x1b[2J"),
+    "a skeleton that is not one": ("names", "skeleton", shape_that_grows, b"alice"),
+    "a notice misread": ("notice", "read_notice", MemberJoined, b"bob left"),
+    "a host misread": ("url", "parse_url", take_all_for_the_host, b"localhost"),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, attribute, replacement, data = BUGS[bug]
+    TARGETS[name].check(data)
+    monkeypatch.setattr(targets, attribute, replacement)
+    with pytest.raises(Exception):  # noqa: B017, PT011 - libFuzzer minds not which
+        TARGETS[name].check(data)

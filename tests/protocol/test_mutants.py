@@ -1,0 +1,300 @@
+"""Planted bugs that the checks of ``test_hub_machine`` must find: a check that finds none proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from ocm.protocol import hub as hub_module
+from ocm.protocol.address import Address, host_key
+from ocm.protocol.entry import Entry, Kind, Reason, Refusal
+from ocm.protocol.hub import Delivery, Hub, Release, Turn
+from ocm.protocol.limits import Limits
+from ocm.protocol.link.base import Link
+from ocm.protocol.link.classic import ClassicDoor, ClassicLink
+from ocm.protocol.room import Intent, Member, Room
+from ocm.protocol.wire.classic import read_datagram, write_datagram
+from tests.protocol.test_hub_machine import LIMITS, HubMachine
+
+HUNT = settings(
+    max_examples=500,
+    stateful_step_count=40,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],  # found is enough: no shrinking
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+# --- the hub ------------------------------------------------------------------------------------------
+
+
+class AcksBeforeCommit(Hub):
+    """Lets out at once what it should keep until the journal has it."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.release: Callable[[Release], None] = lambda what: None
+
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        turn = super().take(intents, now_s=now_s)
+        self.committed(turn.up_to, self.release)
+        return turn
+
+
+class FansOutToTheSender(Hub):
+    def committed(self, up_to: int, release: Callable[[Release], None]) -> None:
+        def to_all(what: Release) -> None:
+            release(what._replace(skip=None) if isinstance(what, Delivery) else what)
+
+        super().committed(up_to, to_all)
+
+
+class FansOutToNoSender(Hub):
+    """Skips the sender even in the form that wants its echo."""
+
+    def committed(self, up_to: int, release: Callable[[Release], None]) -> None:
+        def to_others(what: Release) -> None:
+            if isinstance(what, Delivery):
+                authors = [link for link in what.audience.links if link.member and link.member.id == what.entry.sender]
+                what = what._replace(skip=authors[0] if authors else None)
+            release(what)
+
+        super().committed(up_to, to_others)
+
+
+class AcceptsALeaveTwice(Hub):
+    def leave(self, member: Member, reason: Reason, *, now_s: float) -> Turn:
+        member.leaving = False
+        return super().leave(member, reason, now_s=now_s)
+
+
+class TakesWordsOfThoseWhoLeave(Hub):
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        intents = list(intents)
+        leaving = {intent.member for intent in intents if intent.member.leaving and intent.member.seated}
+        for member in leaving:
+            member.leaving = False
+        turn = super().take(intents, now_s=now_s)
+        for member in leaving:
+            member.leaving = True
+        return turn
+
+
+class TellsTheJoinerOfItself(Hub):
+    """Fans out to who is there when it is done, not to who was there at the entry's place."""
+
+    def committed(self, up_to: int, release: Callable[[Release], None]) -> None:
+        kept: list[Release] = []
+        super().committed(up_to, kept.append)
+        for what in kept:
+            release(what)
+
+
+class CountsTimeOutsTwice(Hub):
+    """What ``handle_timeout`` did once: the batch in front of it was never let out."""
+
+    def handle_timeout(self, *, now_s: float) -> Turn:
+        turn = super().handle_timeout(now_s=now_s)
+        self._handed_out += len(turn.records)
+        return turn._replace(up_to=self._handed_out)
+
+
+class FailsWhatCameLater(Hub):
+    """Takes an old failure, told once more, for one of what is pending now."""
+
+    def failed(self, up_to: int) -> list[Link]:
+        return super().failed(max(up_to, self._handed_out + 1))
+
+
+class LeavesAHoleInTheOrder(Hub):
+    def failed(self, up_to: int) -> list[Link]:
+        seqs = {hall.room: hall.room._next_seq for hall in self._halls.values()}
+        turned_away = super().failed(up_to)
+        for room, seq in seqs.items():
+            room._next_seq = seq
+        return turned_away
+
+
+class ForgetsTheTimeAfterAFailure(Hub):
+    """Those whose time-out was decided and taken back stay for good."""
+
+    def _arm_again(self, members: Iterable[Member]) -> None:
+        pass
+
+
+class FindsTheRoomThatIsClosing(Hub):
+    def join(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
+        if (hall := self._halls.get(room)) is not None:
+            hall.room._closing = False
+        return super().join(link, room=room, user=user, now_s=now_s)
+
+
+# --- the room -----------------------------------------------------------------------------------------
+
+
+class KeepsTheNameOfWhoNeverCame(Room):
+    def forget_pending(self) -> list[Member]:
+        names = dict(self._names)
+        arriving = super().forget_pending()
+        self._names = names
+        return arriving
+
+
+class KeepsTheNameOfWhoLeft(Room):
+    def apply(self, entry: Entry) -> Member | None:
+        names = dict(self._names)
+        member = super().apply(entry)
+        self._names = names
+        return member
+
+
+class ReservesNoName(Room):
+    """Takes a name only when its JOIN is in the log, so two can ask for it in between."""
+
+    def admit(self, name: str, *, plaintext: bool, now_s: float) -> Member | Refusal:
+        names = self._names
+        self._names = {shape: member for shape, member in names.items() if member.seated}
+        member = super().admit(name, plaintext=plaintext, now_s=now_s)
+        self._names = names | self._names
+        return member
+
+
+class StaysClosedAfterAFailure(Room):
+    def forget_pending(self) -> list[Member]:
+        closing = self._closing
+        arriving = super().forget_pending()
+        self._closing = closing
+        return arriving
+
+
+class MakesTheNewestMemberItsHost(Room):
+    def apply(self, entry: Entry) -> Member | None:
+        member = super().apply(entry)
+        if entry.kind is Kind.JOIN:
+            self.host_id = entry.sender
+        return member
+
+
+# --- the link and the door ----------------------------------------------------------------------------
+
+
+class TakesTheAddressBeforeItAsksForTheHost(ClassicLink):
+    def bind(self, address: Address) -> bool:
+        if not self.bound:
+            self.address = address
+        return super().bind(address)
+
+
+class NeverFreezesTheAddress(ClassicLink):
+    def bind(self, address: Address) -> bool:
+        self.bound = False
+        return super().bind(address)
+
+
+class NeverLearnsTheAddress(ClassicLink):
+    def bind(self, address: Address) -> bool:
+        self.bound = self.bound or host_key(address) == host_key(self.address)
+        return self.bound
+
+
+class TellsTheTokenOfAnother(ClassicLink):
+    """Finishes one copy and sends it to all."""
+
+    def finish(self, payload: bytes) -> bytes:
+        first = self if self.audience is None else self.audience.links[0]
+        return write_datagram(self.room, first.token if isinstance(first, ClassicLink) else b"", payload)
+
+
+class LetsInForAnyRoom(ClassicDoor):
+    def receive_batch(self, batch: Iterable[tuple[bytes, Address]], *, now_s: float) -> list[Intent]:
+        def corrected() -> Iterator[tuple[bytes, Address]]:
+            for data, address in batch:
+                _, token, text = read_datagram(data) or (b"", b"", b"")
+                link = self.links.get(token)
+                yield (data if link is None else write_datagram(link.room, token, text)), address
+
+        return super().receive_batch(corrected(), now_s=now_s)
+
+
+# --- the hunt -----------------------------------------------------------------------------------------
+
+
+class EarlyMachine(HubMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hub = hub = AcksBeforeCommit(LIMITS)
+        hub.release = self.release
+
+
+HUBS = [
+    FansOutToTheSender,
+    FansOutToNoSender,
+    AcceptsALeaveTwice,
+    TakesWordsOfThoseWhoLeave,
+    TellsTheJoinerOfItself,
+    CountsTimeOutsTwice,
+    FailsWhatCameLater,
+    LeavesAHoleInTheOrder,
+    ForgetsTheTimeAfterAFailure,
+    FindsTheRoomThatIsClosing,
+]
+ROOMS = [
+    KeepsTheNameOfWhoNeverCame,
+    KeepsTheNameOfWhoLeft,
+    ReservesNoName,
+    StaysClosedAfterAFailure,
+    MakesTheNewestMemberItsHost,
+]
+LINKS = [
+    TakesTheAddressBeforeItAsksForTheHost,
+    NeverFreezesTheAddress,
+    NeverLearnsTheAddress,
+    TellsTheTokenOfAnother,
+]
+name_of = attrgetter("__name__")
+
+
+def is_found(machine: type[HubMachine]) -> bool:
+    """Tell whether the checks see that something is wrong, or the core itself does."""
+    try:
+        run_machine(machine, settings=HUNT)
+    except (AssertionError, LookupError):
+        return True
+    return False
+
+
+def test_an_answer_before_the_commit_is_found() -> None:
+    assert is_found(EarlyMachine)
+
+
+@pytest.mark.parametrize("planted", HUBS, ids=name_of)
+def test_a_bug_in_the_hub_is_found(planted: type[Hub]) -> None:
+    class Machine(HubMachine):
+        hub_class = planted
+
+    assert is_found(Machine)
+
+
+@pytest.mark.parametrize("planted", ROOMS, ids=name_of)
+def test_a_bug_in_the_room_is_found(planted: type[Room], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "Room", planted)
+    assert is_found(HubMachine)
+
+
+@pytest.mark.parametrize("planted", LINKS, ids=name_of)
+def test_a_bug_in_the_link_is_found(planted: type[ClassicLink]) -> None:
+    class Machine(HubMachine):
+        link_class = planted
+
+    assert is_found(Machine)
+
+
+def test_a_bug_in_the_door_is_found() -> None:
+    class Machine(HubMachine):
+        door_class = LetsInForAnyRoom
+
+    assert is_found(Machine)

@@ -1,0 +1,167 @@
+"""Check what people read: ``make check`` calls it, and it takes a few seconds.
+
+- drawn parts are what the code says now (``tools/draw_docs.py`` renews them);
+- ``python`` blocks run as they stand, each in a folder of its own, and print what their ``# prints:`` comments say;
+- ``console`` blocks name commands, options and make targets that exist;
+- relative links lead to files, and to headings in them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools import draw_docs  # noqa: E402
+
+EXAMPLE_TIMEOUT_S: Final = 15.0
+_BLOCK: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK: Final = re.compile(r"\]\(<?([^)>\s]+)>?\)")
+_HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_PRINTS: Final = re.compile(r"# prints: (.*)$", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        """Where the block stands, for a message."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in _BLOCK.finditer(text)]
+
+
+def stale_drawings() -> list[str]:
+    """Name the pages whose drawn parts are not what the code says."""
+    return [f"{page.relative_to(ROOT)}: stale; run tools/draw_docs.py" for page in draw_docs.stale_pages()]
+
+
+def failing_example(block: Block) -> list[str]:
+    """Run one python block; say what is wrong with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", block.text],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=EXAMPLE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [f"{block.place}: does not end within {EXAMPLE_TIMEOUT_S:.0f} s"]
+    if done.returncode:
+        return [f"{block.place}: exit status {done.returncode}\n{done.stderr}"]
+    expected = _PRINTS.findall(block.text)
+    if expected and done.stdout.splitlines() != expected:
+        return [f"{block.place}: printed {done.stdout.splitlines()}, not {expected}"]
+    return []
+
+
+def wrong_commands(block: Block) -> list[str]:
+    """Say which commands of a console block do not exist, or lack an option that is used."""
+    wrong: list[str] = []
+    for line in block.text.splitlines():
+        if not line.startswith("$ "):
+            continue
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words[:1] == ["make"]:
+            targets = [word for word in words[1:] if "=" not in word]
+            wrong += [f"{block.place}: no target {target}" for target in targets if target not in _make_targets()]
+        elif words and Path(words[0]).name == "ocm":
+            wrong += [f"{block.place}: {problem}" for problem in _wrong_options(words[1:])]
+    return wrong
+
+
+def _wrong_options(words: Sequence[str]) -> list[str]:
+    command = words[0] if words and not words[0].startswith("-") else ""
+    help_text = _help(command)
+    if help_text is None:
+        return [f"ocm knows no command {command}"]
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    return [f"ocm {command} knows no {option}" for option in options if not re.search(rf"{option}\b", help_text)]
+
+
+@functools.cache
+def _help(command: str) -> str | None:
+    """Return what ``ocm COMMAND --help`` prints, or None when there is no such command."""
+    arguments = [command] if command else []
+    ocm = Path(sys.executable).with_name("ocm")
+    done = subprocess.run([ocm, *arguments, "--help"], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+@functools.cache
+def _make_targets() -> frozenset[str]:
+    return frozenset(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def broken_links(page: Path) -> list[str]:
+    """Say which relative links of a page lead nowhere."""
+    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+    broken: list[str] = []
+    for link in _LINK.findall(text):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            broken.append(f"{page.relative_to(ROOT)}: no file {link}")
+        elif anchor and anchor not in anchors(target):
+            broken.append(f"{page.relative_to(ROOT)}: no heading {link}")
+    return broken
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, spelled as GitHub does."""
+    headings = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def problems() -> list[str]:
+    """Check every page; examples run side by side."""
+    pages = draw_docs.pages()
+    found = stale_drawings()
+    every_block = [block for page in pages for block in blocks(page)]
+    with ThreadPoolExecutor() as pool:
+        found += _flat(pool.map(failing_example, [block for block in every_block if block.language == "python"]))
+        found += _flat(pool.map(wrong_commands, [block for block in every_block if block.language == "console"]))
+    return found + _flat(broken_links(page) for page in pages)
+
+
+def _flat(lists: Iterable[list[str]]) -> list[str]:
+    return [item for items in lists for item in items]
+
+
+def main() -> None:
+    """Print what is wrong and exit with 1, or say that all is well."""
+    found = problems()
+    for problem in found:
+        print(problem, file=sys.stderr)
+    if found:
+        sys.exit(1)
+    print(f"docs: {len(draw_docs.pages())} pages, all well")
+
+
+if __name__ == "__main__":
+    main()

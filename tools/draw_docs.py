@@ -1,0 +1,251 @@
+"""Draw the parts of docs/ that repeat what the code says: packets, states, tables, bytes of a real server.
+
+A page marks such a part by ``<!-- drawn: NAME -->`` and ``<!-- /drawn -->``; what stands between them is made
+here, from the declarations, and never edited by hand. ``python tools/draw_docs.py`` renews every page,
+``tools/check_docs.py`` fails when one is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from ocm import errors  # noqa: E402
+from ocm.protocol import entry, limits  # noqa: E402
+from ocm.protocol.control.client import CLIENT_STEPS, ClientState  # noqa: E402
+from ocm.protocol.control.server import SERVER_STEPS, ServerState  # noqa: E402
+from ocm.protocol.wire.classic import DATAGRAM, HEADER  # noqa: E402
+from ocm.protocol.wire.layout import Field, Fixed, Rest, Sized, SizeOf, UInt  # noqa: E402
+from ocm.protocol.wire.size import read_size  # noqa: E402
+from tools import conversations  # noqa: E402
+
+_MARK: Final = re.compile(r"(<!-- drawn: ([a-z0-9-]+) -->\n)(.*?)(<!-- /drawn -->)", re.DOTALL)
+
+# --- packets ----------------------------------------------------------------------------------------------------
+
+_ROW: Final = 4
+"""Bytes of one row of a packet diagram, as in RFCs."""
+_RULER: Final = [
+    " 0                   1                   2                   3",
+    " 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1",
+]
+_LINE: Final = "+" + "-+" * (8 * _ROW)
+
+
+def packet(*fields: Field) -> str:
+    """Draw fields as RFCs do: 32 bits to a row; a field of open length has a row of its own between slashes."""
+    lines = list(_RULER)
+    fixed: list[tuple[str, str]] = []  # the name and the label of the field each byte belongs to
+    for part in fields:
+        match part:
+            case UInt(name, size) | SizeOf(name, _, size) | Fixed(name, size):
+                fixed += [(name, name if size == 1 else f"{name} ({size} bytes)")] * size
+            case Sized(name, by):
+                lines += _fixed_rows(fixed, lines)
+                fixed = []
+                lines += _open_row(f"{name} ({by} bytes)")
+            case Rest(name):
+                lines += _fixed_rows(fixed, lines)
+                fixed = []
+                lines += _open_row(f"{name} (to the end)")
+    lines += _fixed_rows(fixed, lines)
+    return _fenced("text", [line.rstrip() for line in lines])
+
+
+def _open_row(label: str) -> list[str]:
+    return [f"/{label:^{len(_LINE) - 2}}/", _LINE]
+
+
+def _fixed_rows(owners: Sequence[tuple[str, str]], above: Sequence[str]) -> list[str]:
+    if not owners:
+        return [] if above[-1] == _LINE else [_LINE]
+    rows = [owners[start : start + _ROW] for start in range(0, len(owners), _ROW)]
+    labelled: dict[str, int] = {}
+    for name in dict.fromkeys(name for name, _ in owners):
+        counts = [sum(owner == name for owner, _ in row) for row in rows]
+        widest = [index for index, count in enumerate(counts) if count == max(counts)]
+        labelled[name] = widest[(len(widest) - 1) // 2]
+    lines = [_LINE]
+    for index, row in enumerate(rows):
+        line = "|"
+        for name in dict.fromkeys(name for name, _ in row):
+            cells = [label for owner, label in row if owner == name]
+            width = 16 * len(cells) - 1
+            line += f"{cells[0] if labelled[name] == index else '':^{width}}|"
+        lines.append(line)
+        lines.append(_between(row, rows[index + 1] if index + 1 < len(rows) else []))
+    return lines
+
+
+def _between(above: Sequence[tuple[str, str]], below: Sequence[tuple[str, str]]) -> str:
+    line = "+"
+    for column in range(_ROW):
+        same = column < len(above) and column < len(below) and above[column] == below[column]
+        following = column + 1 < min(len(above), len(below)) and above[column + 1] == below[column + 1]
+        line += " " * 15 + (" " if following else "+") if same else "-+" * 8
+    return line
+
+
+# --- states -----------------------------------------------------------------------------------------------------
+
+
+def states(steps: Iterable[tuple[tuple[Enum, Enum], Enum]], first: Enum, failed: Enum) -> str:
+    """Draw a transition table as a mermaid diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
+    lines += [
+        f"    {before.name} --> {after.name}: {step.value.replace(': ', ', ')}"
+        for (before, step), after in steps.items()
+    ]
+    lines.append(f"    {failed.name} --> [*]")
+    lines.append(f"    note right of {failed.name}: a violation leads here from anywhere")
+    return _fenced("mermaid", lines)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+
+def documented(module: ModuleType, class_name: str) -> dict[str, str]:
+    """Return the docstring below each attribute of a class, by the attribute's name."""
+    tree = ast.parse(inspect.getsource(module))
+    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
+    texts: dict[str, str] = {}
+    for before, after in zip(found.body, found.body[1:], strict=False):
+        match before, after:
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(
+                value=ast.Constant(value=str(text))
+            ):
+                texts[name] = " ".join(text.split())
+            case _:
+                pass
+    return texts
+
+
+def limits_table() -> str:
+    """Draw every limit with its value and its docstring."""
+    values = limits.Limits()
+    texts = documented(limits, "Limits")
+    rows = [(f"`{name}`", f"{getattr(values, name):,}", _cell(texts[name])) for name in texts]
+    return _table(("limit", "default", "meaning"), rows)
+
+
+def refusals_table() -> str:
+    """Draw every status code that says no."""
+    texts = documented(entry, "Refusal")
+    rows = [(str(int(code)), f"`{code.name}`", _cell(texts[code.name])) for code in entry.Refusal]
+    return _table(("`status_code`", "`ocm.Refusal`", "meaning"), rows)
+
+
+def errors_tree() -> str:
+    """Draw the errors as their module does."""
+    return _fenced("text", inspect.cleandoc(errors.__doc__ or "").split("\n\n", 1)[1].splitlines())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(row) for row in (head, ["---"] * len(head), *rows)]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+# --- spellings --------------------------------------------------------------------------------------------------
+
+_SPELLED: Final = {
+    "28 x `00`, `05`": bytes(28) + b"\x05",
+    '`35`, 28 x `00` (`"5"`, NUL behind)': b"5" + bytes(28),
+    '`"17"`, 27 spaces': b"17".ljust(29),
+    '27 spaces, `"17"`': b"17".rjust(29),
+    '27 x `"0"`, `"17"`': b"17".rjust(29, b"0"),
+    "`05`, 28 x `00`": b"\x05" + bytes(28),
+    "`00 02`, 27 x `00`": b"\x00\x02" + bytes(27),
+    "29 x `00`": bytes(29),
+    '25 x `00`, `"5"`, 3 spaces': bytes(25) + b"5   ",
+    '`"05"`, 27 x `00`': b"05" + bytes(27),
+    '`"+5"`, 27 x `00`': b"+5" + bytes(27),
+    '29 x `"0"`': b"0" * 29,
+    '14 spaces, `"5"`, 14 spaces': b"5".center(29),
+    "29 x `ff`": b"\xff" * 29,
+}
+
+
+def spellings_table() -> str:
+    """Draw examples of size fields, read by the code."""
+    rows: list[tuple[str, str, str]] = []
+    for shown, raw in _SPELLED.items():
+        size, spelling = read_size(raw)
+        number = (
+            f"{size:,}" if size < 2**40 else "2^232 - 1" if size == 2**232 - 1 else f"over 2^{size.bit_length() - 1}"
+        )
+        rows.append((shown, number, spelling.value))
+    return _table(("29 bytes", "number", "spelling"), rows)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _recorded() -> Mapping[str, str]:
+    return asyncio.run(conversations.record())
+
+
+def _recording(name: str) -> str:
+    return _fenced("text", _recorded()[name].splitlines())
+
+
+DRAWINGS: Final[Mapping[str, Callable[[], str]]] = {
+    "header": lambda: packet(*HEADER.fields),
+    "control-packet": lambda: packet(
+        *HEADER.fields, Sized("room", by="room_size"), Sized("payload", by="payload_size")
+    ),
+    "datagram": lambda: packet(*DATAGRAM.fields),
+    "server-states": lambda: states(SERVER_STEPS.items(), ServerState.IDLE, ServerState.FAILED),
+    "client-states": lambda: states(CLIENT_STEPS.items(), ClientState.IDLE, ClientState.FAILED),
+    "limits": limits_table,
+    "refusals": refusals_table,
+    "errors": errors_tree,
+    "spellings": spellings_table,
+    **{f"bytes-{name}": functools.partial(_recording, name) for name in conversations.NAMES},
+}
+
+
+def pages() -> list[Path]:
+    """Return every page that people read."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def redraw(text: str) -> str:
+    """Return a page with every drawn part renewed. Raises ``KeyError`` for a name nobody draws."""
+    return _MARK.sub(lambda found: found[1] + DRAWINGS[found[2]]() + found[4], text)
+
+
+def stale_pages() -> list[Path]:
+    """Return the pages whose drawn parts are not what the code says now."""
+    return [page for page in pages() if redraw(text := page.read_text(encoding="utf-8")) != text]
+
+
+def _fenced(language: str, lines: Iterable[str]) -> str:
+    return f"```{language}\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+
+
+def main() -> None:
+    """Renew every page."""
+    for page in stale_pages():
+        page.write_text(redraw(page.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"redrew {page.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
