@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, ParamSpec
 
@@ -16,6 +17,8 @@ P = ParamSpec("P")
 
 START_S: Final = 1000.0
 """What the clock shows at first: far from 0, so that nothing rests on that."""
+EARLY_S: Final = 1e-6
+"""More than the base class runs a timer early."""
 SPINS_MAX: Final = 200_000
 """Turns of the loop at one moment of time, before somebody must be running in circles."""
 
@@ -26,6 +29,9 @@ class Stuck(Exception):
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop without a selector; see the module."""
+
+    _scheduled: list[asyncio.TimerHandle]  # of the base class, but not in the stubs
+    _ready: deque[asyncio.Handle]
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,15 +49,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Be the selector: pass the time, see nothing happen."""
         if timeout is None:
             raise Stuck("nothing is ready and nothing is due")
-        if timeout > 0:
-            self._idle = 0
-            # on the dot: a sum may have been rounded, and a timer that is early is armed again and again
-            due = [handle.when() for handle in getattr(self, "_scheduled")[:1]]  # noqa: B009 - not in the stubs
-            self._now_s = max([self._now_s + timeout, *due])
-        else:
-            self._idle += 1
-            if self._idle > SPINS_MAX:
-                raise Stuck(f"no time passes, yet there is always something to do: {getattr(self, '_ready')}")
+        # on the dot: a sum may have been rounded, and the base class runs a timer up to its clock's resolution
+        # early; whoever then finds it too early arms it again, and no time would pass
+        due = [handle.when() for handle in self._scheduled[:1] if handle.when() <= self._now_s + timeout + EARLY_S]
+        self._now_s = max([self._now_s + timeout, *due])
+        self._idle = 0 if timeout > 0 else self._idle + 1
+        if self._idle > SPINS_MAX:
+            raise Stuck(f"no time passes, yet there is always something to do: {self._ready}")
         return []
 
     def _process_events(self, event_list: list[Any]) -> None:

@@ -28,7 +28,8 @@ def main() -> NoReturn:
     reserve_standard_files()
     status = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed when we began  # pyright: ignore[reportUnnecessaryComparison]
+            sys.stdout.flush()
     except OSError:  # nobody reads; Python must not try once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     sys.exit(status)

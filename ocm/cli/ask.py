@@ -132,4 +132,4 @@ def read_password(path: Path | None, words: Words) -> str | None:
         return line.decode()
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise CommandFailed(words("chat.bad_password_file", path=path, detail=detail)) from None
+        raise CommandFailed(words("chat.bad_password_file", path=path, detail=detail), status=MISUSED) from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -47,7 +48,7 @@ def serve_command(words: Words) -> click.Command:
     usual = ocm.Limits()
     port = click.IntRange(0, 65535)
     count = click.IntRange(min=1)
-    seconds = click.FloatRange(min=0, min_open=True, max=10**9)
+    seconds = _Seconds(min=0, min_open=True, max=10**9)
     idle_s = usual.idle_timeout_s
     params: list[click.Parameter] = [
         click.Option(["--host"], default="::", metavar="ADDR", help=words("serve.host")),
@@ -91,6 +92,17 @@ def serve_command(words: Words) -> click.Command:
         return run_politely(lambda interruption: _serve(options, words, interruption))
 
     return TranslatedCommand(words, "serve", params=params, callback=callback, example=_EXAMPLE)
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds; click lets "nan" through every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
 
 
 async def _serve(options: ServeOptions, words: Words, interruption: Interruption) -> int:

@@ -38,8 +38,9 @@ class Call:
         """Ask in ``form``; ``on_lost`` is called once when the server ends the connection."""
         self.stream: Stream
         self.lost = False
+        self._begun = False
         self._control = ClientControl(form=form)
-        self._answer: asyncio.Future[ClientEvent] | None = None
+        self._answer: asyncio.Future[ClientEvent | OcmError] | None = None
         self._on_lost = on_lost
         self._error: OcmError | None = None
         self._turn = asyncio.Lock()
@@ -47,6 +48,7 @@ class Call:
     def begin(self, stream: Stream) -> Call:
         """Take the stream."""
         self.stream = stream
+        self._begun = True
         return self
 
     async def enter(
@@ -60,43 +62,50 @@ class Call:
                 operation, room=room, user=user, password=form_password, token=form_token
             )
         )
-        if isinstance(event, Seated):
-            return event
-        raise _unexpected(event)
+        assert isinstance(event, Seated), "the machine answers what was asked"
+        return event
 
     async def members(self) -> MembersListed:
         """Ask who is in the room. Raises as ``enter``."""
         event = await self._ask(self._control.send_members)
-        if isinstance(event, MembersListed):
-            return event
-        raise _unexpected(event)
+        assert isinstance(event, MembersListed), "the machine answers what was asked"
+        return event
 
     async def leave(self) -> None:
         """Give the seat back. Raises as ``enter``."""
         event = await self._ask(self._control.send_leave)
-        if not isinstance(event, Unseated):
-            raise _unexpected(event)
+        assert isinstance(event, Unseated), "the machine answers what was asked"
 
     def hang_up(self) -> None:
         """Close without a word. Idempotent."""
         self.lost = True
-        self.stream.close()
+        if self._begun:
+            self.stream.close()
 
     async def _ask(self, request: Callable[[], bytes]) -> ClientEvent:
         async with self._turn:
+            if self._answer is not None:  # to somebody who no longer waits: it comes before ours
+                await self._wait_for(self._answer)
             if self.lost:
                 raise self._error or TransportClosed("the server ended the connection")
-            answer: asyncio.Future[ClientEvent] = asyncio.get_running_loop().create_future()
-            self._answer = answer
-            self.stream.write(request())
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    return await answer
-            except TimeoutError:
-                self.hang_up()
-                raise TransportClosed("the server does not answer") from None
-            finally:
-                self._answer = None
+            packet = request()
+            self._answer = asyncio.get_running_loop().create_future()
+            self.stream.write(packet)
+            answer = await self._wait_for(self._answer)
+        if isinstance(answer, OcmError):
+            raise answer
+        if isinstance(answer, Refused):
+            raise RoomRefused(answer.code, answer.reason)
+        return answer
+
+    async def _wait_for(self, answer: asyncio.Future[ClientEvent | OcmError]) -> ClientEvent | OcmError:
+        """Return the answer; one that nobody waits for to the end is still to come."""
+        await asyncio.wait([answer], timeout=ANSWER_TIMEOUT_S)
+        self._answer = None
+        if answer.done():
+            return answer.result()
+        self.stream.abort()  # and hear that it is lost
+        return TransportClosed("the server does not answer")
 
     # --- what the stream says ---------------------------------------------------------------------------
 
@@ -107,8 +116,8 @@ class Call:
                 self._error = event.error
                 self._settle(event.error)
                 self.stream.abort()
-            elif self._answer is not None and not self._answer.done():
-                self._answer.set_result(event)
+            else:
+                self._settle(event)
 
     def eof_received(self) -> None:
         """Close too: the server has nothing more to say."""
@@ -127,15 +136,9 @@ class Call:
         if not was_lost:
             self._on_lost()
 
-    def _settle(self, error: OcmError) -> None:
+    def _settle(self, answer: ClientEvent | OcmError) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-
-
-def _unexpected(event: ClientEvent) -> OcmError:
-    if isinstance(event, Refused):
-        return RoomRefused(event.code, event.reason)
-    return TransportClosed("the server answered something else")
+            self._answer.set_result(answer)
 
 
 @dataclass(slots=True)
@@ -219,14 +222,13 @@ async def _dial(
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await network.connect(host, tcp_port, call.begin, write_buffer_max=limits.send_buffer_max, local=local)
-        except AddressInUse:
+        except BaseException as error:
+            call.hang_up()  # cancelled or late, it may have begun all the same
             port.close()
-        except TimeoutError:
-            port.close()
-            raise ConnectFailed(f"no answer from {host} port {tcp_port}") from None
-        except BaseException:
-            port.close()
-            raise
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed(f"no answer from {host} port {tcp_port}") from None
+            if not isinstance(error, AddressInUse):
+                raise
         else:
             return call, port
     raise ConnectFailed(f"no local port left to reach {host}")

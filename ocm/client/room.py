@@ -150,6 +150,8 @@ class Room:
 
     async def fetch_members(self) -> Sequence[str]:
         """Ask the server who is in the room; where it cannot be asked, return what is known."""
+        if self._task is not None and self.connection is Connection.CONNECTED:  # so soon that we have not tried yet
+            await asyncio.wait([self._task], timeout=ATTACH_AFTER_S + LEAVE_TIMEOUT_S)
         seat = self._seat
         if seat is not None and self._attached:
             try:
@@ -161,16 +163,18 @@ class Room:
 
     async def leave(self, *, drain: bool = True) -> None:
         """Say what is left to say (unless ``drain`` is False), then leave; a host takes the room along. Idempotent."""
-        if drain and self._outbox.connected:
-            await self.drain()
-        await self._stop_task()
-        seat = self._seat
-        if seat is not None and seat.form is Form.OCM and not seat.call.lost:
-            # A server that knows no leaving notices our silence.
-            with contextlib.suppress(OcmError, TimeoutError):
-                async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                    await seat.call.leave()
-        self._end()
+        try:
+            if drain and self._outbox.connected:
+                await self.drain()
+            await self._stop_task()
+            seat = self._seat
+            if seat is not None and seat.form is Form.OCM and not seat.call.lost:
+                # A server that knows no leaving notices our silence.
+                with contextlib.suppress(OcmError, TimeoutError):
+                    async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                        await seat.call.leave()
+        finally:
+            self._end()
 
     def __aiter__(self) -> InboxReader:
         """Iterate over the room's events; a second iterator at the same time raises ``LocalProtocolError``."""
@@ -195,7 +199,11 @@ class Room:
             password=entrance.password,
             token=token,
             limits=self._limits,
-            on_batch=lambda batch: self._on_batch(batch) if self._seat is not None else early.extend(batch),
+            on_batch=lambda batch: (
+                self._on_batch(batch)
+                if self._seat is not None
+                else early.extend(batch[: self._limits.events_max - len(early)])
+            ),
             on_lost=self._on_lost,
         )
         self._seat = seat
@@ -297,7 +305,8 @@ class Room:
             case Said(name, text):
                 self._inbox.put(Message(Person(name), text))
             case notices.MemberJoined(name):
-                self._names[name] = None
+                if len(self._names) < self._limits.members_per_room_max:
+                    self._names[name] = None
                 self._inbox.put(MemberJoined(Person(name)))
             case notices.MemberLeft(name, reason):
                 self._names.pop(name, None)
@@ -346,11 +355,14 @@ class Room:
         """Let go of everything; what was never sent is refused."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
         self._outbox.close()
         self._outbox.connected = False
         for arrival in self._receipts.values():
             if not arrival.done():
                 arrival.set_exception(SendRefused("closed"))
+                arrival.exception()  # whoever waits may be cancelled first; nobody else is to hear of it
         self._receipts.clear()
         self._settled.set()
         self._inbox.close(last, error=error)

@@ -469,10 +469,10 @@ class Server:
     # --- the hub, the journal and what they let out -------------------------------------------------------
 
     def _submit(self, turn: Turn) -> None:
+        if turn.deadline_s != self._timer_s:  # before the journal, whose answer may come at once and set another
+            self._arm(turn.deadline_s)
         if turn.records:
             self._journal.submit(turn.records, partial(self._on_journal, turn.up_to))
-        if turn.deadline_s != self._timer_s:
-            self._arm(turn.deadline_s)
 
     def _on_journal(self, up_to: int, error: JournalFailed | None) -> None:
         if self._stopped:

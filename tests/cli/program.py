@@ -122,6 +122,17 @@ async def serving(*arguments: str) -> AsyncIterator[tuple[Program, dict[str, Any
         yield program, json.loads(await program.line())
 
 
+@asynccontextmanager
+async def two_in_a_room(url: str) -> AsyncIterator[tuple[Program, Program]]:
+    """Let aiko make a room and bob join it; both have read on to bob's arrival."""
+    async with ocm_command(*seat(url, "aiko", create=True)) as aiko:
+        await aiko.expect("not encrypted")
+        async with ocm_command(*seat(url, "bob")) as bob:
+            await aiko.expect("bob has joined")
+            await bob.expect("not encrypted")
+            yield aiko, bob
+
+
 def seat(url: str, user: str, *more: str, room: str = "tea", create: bool = False) -> tuple[str, ...]:
     """Arguments of ``ocm`` that enter a room."""
     return ("chat", url, "--create" if create else "--join", "--room", room, "--user", user, *more)

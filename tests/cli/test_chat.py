@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import Program, ocm_command, run_ocm, seat, serving
+from tests.cli.program import Program, ocm_command, run_ocm, seat, serving, two_in_a_room
 
 JAPANESE = {"LANG": "ja_JP.UTF-8"}
 
 
 async def test_two_people_chat_through_pipes(url: str) -> None:
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-        await aiko.expect("You have made the room tea and are its host, as aiko.")
-        await bob.expect("You are in the room tea, as bob.")
-        assert await bob.line() == "* This room is not encrypted: whoever can watch the network can read along."
-        assert await aiko.expect("bob has") == "* bob has joined."
+    async with two_in_a_room(url) as (aiko, bob):
+        not_encrypted = "* This room is not encrypted: whoever can watch the network can read along."
+        made = "* You have made the room tea and are its host, as aiko. It closes when you leave."
+        assert aiko.seen == [made, not_encrypted, "* bob has joined."]
+        assert bob.seen == ["* You are in the room tea, as bob.", not_encrypted]
         aiko.type("hello", "", "//who")
         assert await bob.line() == "aiko: hello"
         assert await bob.line() == "aiko: /who"
@@ -38,8 +38,7 @@ async def test_two_people_chat_through_pipes(url: str) -> None:
 
 
 async def test_nothing_a_peer_writes_acts_on_the_screen(url: str) -> None:
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-        await aiko.expect("bob has joined")
+    async with two_in_a_room(url) as (aiko, bob):
         bob.type("\x1b[2J\u202eevil\x9b31m\u2028aiko: I agree")
         assert await aiko.line() == "bob: \ufffd[2J\ufffdevil\ufffd31m\ufffdaiko: I agree"
 
@@ -80,8 +79,7 @@ async def test_programs_get_one_object_per_line(url: str) -> None:
 
 
 async def test_the_room_closes_with_its_host(url: str) -> None:
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-        await aiko.expect("bob has joined")
+    async with two_in_a_room(url) as (aiko, bob):
         aiko.end_input()
         assert await aiko.finish() == (0, "")
         await bob.expect("* The room is closed: the host has gone.")
@@ -161,8 +159,7 @@ async def test_closed_files_are_no_trouble(url: str, closed: str) -> None:
 
 
 async def test_a_broken_stdout_ends_it_without_a_word(url: str) -> None:
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-        await aiko.expect("bob has joined")
+    async with two_in_a_room(url) as (aiko, bob):
         bob.close_output()
         aiko.type("are you there?")
         status, err = await bob.finish()
@@ -237,8 +234,7 @@ async def test_the_environment_answers_and_options_beat_it(url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupt_leaves_politely_whatever_waits_to_be_sent(url: str, number: signal.Signals) -> None:
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-        await aiko.expect("bob has joined")
+    async with two_in_a_room(url) as (aiko, bob):
         bob.type(*(f"line {count}" for count in range(600)))
         await aiko.expect("bob: line 100")
         bob.send_signal(number)
@@ -260,8 +256,7 @@ async def test_a_killed_server_that_comes_back_is_found_again() -> None:
     async with serving() as (server, ready):
         url = ready["url"]
         ports = ("--port", str(ready["tcp_port"]), "--udp-port", str(ready["udp_port"]))
-        async with ocm_command(*seat(url, "aiko", create=True)) as aiko, ocm_command(*seat(url, "bob")) as bob:
-            await aiko.expect("bob has joined")
+        async with two_in_a_room(url) as (aiko, bob):
             await until_attached(aiko)
             await until_attached(bob)
             server.send_signal(signal.SIGKILL)
