@@ -38,8 +38,9 @@ from ocm.protocol.events import (
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.text import isolate, safe_text
+from ocm.server.gatekeeper import Knock, Verdict
 from ocm.server.local import LocalMember
-from ocm.server.server import Knock, Status, Verdict
+from ocm.server.server import Status
 
 __version__ = "0.1.0"
 

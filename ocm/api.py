@@ -6,18 +6,19 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from ocm.client.room import Entrance, Room, Spawn
 from ocm.errors import LocalProtocolError, RemoteProtocolError
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import room_name, user_name
 from ocm.protocol.url import ServerUrl, parse_url
+from ocm.server.gatekeeper import Authorize
 from ocm.server.local import LocalMember
-from ocm.server.server import Admits, Authorize, Server, Status
+from ocm.server.server import Admits, Server, Status
 from ocm.store.base import Journal
 from ocm.store.memory import MemoryJournal
 from ocm.transport.base import Network
@@ -77,7 +78,7 @@ async def serve(
     journal: Journal | None = None,
     network: Network | None = None,
     names_in_reference: bool = False,
-) -> AsyncIterator[EmbeddedServer]:
+) -> AsyncGenerator[EmbeddedServer]:
     """Run a server: ``async with ocm.serve("tcrp://127.0.0.1:0") as server``.
 
     Args:
@@ -167,9 +168,13 @@ class Membership:
     def __init__(self, room: Room) -> None:
         """Made by ``Client``."""
         self._room = room
+        self._entered = False
 
     async def __aenter__(self) -> Room:
         """Enter. Raises ``RoomRefused``, ``ConnectFailed``, ``TransportClosed`` or ``RemoteProtocolError``."""
+        if self._entered:
+            raise LocalProtocolError("a membership is entered once; ask the client for another")
+        self._entered = True
         await self._room.enter()
         return self._room
 
@@ -188,7 +193,7 @@ async def connect(
     password: str | None = None,
     limits: Limits | None = None,
     network: Network | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Be ``user`` at a server: ``async with ocm.connect("tcrp://127.0.0.1:12345", user="aiko") as client``.
 
     Args:
@@ -217,7 +222,14 @@ class _Background:
 
     def __init__(self) -> None:
         self._group = asyncio.TaskGroup()
-        self.spawn: Spawn = self._group.create_task
+
+    def spawn(self, work: Coroutine[Any, Any, None], /) -> asyncio.Task[None]:
+        """Start ``work``. Raises ``LocalProtocolError`` when the block is over, or about to be."""
+        try:
+            return self._group.create_task(work)
+        except RuntimeError:
+            work.close()
+            raise LocalProtocolError("the client's ``async with`` has ended") from None
 
     async def __aenter__(self) -> _Background:
         await self._group.__aenter__()
@@ -229,10 +241,11 @@ class _Background:
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            if len(group.exceptions) > 1:
+            first, *others = group.exceptions
+            if others:
                 raise
-            if group.exceptions[0] is not error:  # else it goes on its way, its causes untouched
-                raise group.exceptions[0] from None
+            if first is not error:  # else it goes on its way, its causes untouched
+                raise first from None
 
 
 def _check_name(room: str, limits: Limits) -> None:

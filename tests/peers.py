@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,8 @@ from ocm.errors import JournalFailed
 from ocm.protocol.address import make_address, port_of, split_address
 from ocm.protocol.entry import Entry, Record
 from ocm.protocol.limits import Limits
-from ocm.server.server import Authorize, Server
+from ocm.server.gatekeeper import Authorize
+from ocm.server.server import Server
 from ocm.store.base import Done, Journal
 from ocm.store.memory import MemoryJournal
 from ocm.transport.base import Batch, DatagramPort, Network, Stream
@@ -227,7 +228,7 @@ async def serving(
     names_in_reference: bool = False,
     randomness: Callable[[int], bytes] | None = None,
     network: MemoryNetwork | None = None,
-) -> AsyncIterator[World]:
+) -> AsyncGenerator[World]:
     limits = limits or Limits()
     network = network or MemoryNetwork()
     journal = journal or MemoryJournal(limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 import click
 
@@ -97,9 +97,9 @@ def serve_command(words: Words) -> click.Command:
 class _Seconds(click.FloatRange):
     """A number of seconds; click lets "nan" through every range."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail."""
-        number: float = super().convert(value, param, ctx)
+        number: float = super().convert(cast("float", value), param, ctx)  # it takes text, too
         if math.isnan(number):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return number

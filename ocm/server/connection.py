@@ -168,3 +168,21 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if at_s is None or self._gone else self._loop.call_at(at_s, action)
+
+
+class _Nobody:
+    """Hears a stream that was shut out."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, error: Exception | None) -> None: ...
+
+
+NOBODY: Final = _Nobody()
+"""What a stream is handed to that was shut out."""

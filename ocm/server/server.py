@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from ocm.errors import JournalFailed, LocalProtocolError, OcmError, RoomRefused
 from ocm.inbox import Inbox
 from ocm.protocol.address import Address, host_key, port_of, split_address
 from ocm.protocol.admission import Admission, Visit
-from ocm.protocol.control.packets import Form
 from ocm.protocol.control.server import Request
 from ocm.protocol.entry import Reason, Refusal
 from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Release, Turn
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX, Limits
 from ocm.protocol.link.base import Link
-from ocm.protocol.link.classic import ClassicDoor, ClassicLink, DoorCounters, slowed
-from ocm.protocol.names import room_name, user_name
+from ocm.protocol.link.classic import ClassicDoor, ClassicLink, DoorCounters, Randomness, make_token, slowed
+from ocm.protocol.names import room_name
 from ocm.protocol.room import Intent, Member
 from ocm.protocol.wire.classic import Operation
-from ocm.server.connection import Connection
+from ocm.server.connection import NOBODY, Connection
 from ocm.server.fanout import Fanout
+from ocm.server.gatekeeper import Authorize, Gatekeeper, Knock, why_not
 from ocm.server.local import LocalLink, LocalMember
 from ocm.store.base import Journal
 from ocm.transport.base import Batch, DatagramPort, Network, Stream, StreamHandler, StreamListener
@@ -50,29 +49,6 @@ _STOP_TIMEOUT_S: Final = 1.0
 """How long peers may take to hang up when the server stops, before they are cut off."""
 
 
-class Randomness(Protocol):
-    """Where tokens come from."""
-
-    def __call__(self, size: int, /) -> bytes:
-        """Return ``size`` unpredictable bytes."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Knock:
-    """Somebody asks to enter a room, before anything is decided: what ``authorize`` is asked about."""
-
-    room: str
-    user: str
-    host: str
-    """The numeric address it comes from; empty for a member without a socket."""
-    creates: bool
-    password: str | None = field(default=None, repr=False)
-
-
-Verdict: TypeAlias = bool | str
-"""True: let them in. A name: let them in under it. False: refuse, in the words of a room that does not exist."""
-Authorize: TypeAlias = Callable[[Knock], Verdict | Awaitable[Verdict]]
 Admits: TypeAlias = Callable[[Address], bool]
 """Whether connections are taken from an address at all; it must not raise."""
 
@@ -113,7 +89,7 @@ class Server:
         self._journal = journal
         self._limits = limits
         self._randomness = randomness
-        self._authorize = authorize
+        self._gatekeeper = Gatekeeper(authorize, limits, self._fail)
         self._admits = admits
         self._names = names_in_reference
         self._hub = Hub(limits, epoch_s=epoch_s)
@@ -124,7 +100,6 @@ class Server:
         self._entering: dict[Link, Connection | asyncio.Future[None]] = {}
         self._leaving: dict[Link, list[Connection]] = {}
         self._slowed: set[ClassicLink] = set()
-        self._verdicts: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
         self._stopping = False
@@ -178,8 +153,7 @@ class Server:
             return
         self._stopping = True
         self._listener.close()
-        for task in self._verdicts:
-            task.cancel()
+        self._gatekeeper.stop()
         for room in self._hub.rooms():
             self._submit(self._hub.close(room, Reason.SERVER_STOPPED, now_s=self._loop.time()))
         for connection in list(self._connections.values()):
@@ -227,8 +201,8 @@ class Server:
         try:
             room_name(room.encode(), size_max=self._limits.room_size_max)
         except (OcmError, UnicodeEncodeError) as error:
-            raise LocalProtocolError(_why(error)) from None
-        self._check_user(user)
+            raise LocalProtocolError(why_not(error)) from None
+        self._gatekeeper.check_user(user)
         if self._stopping:
             raise RoomRefused(int(Refusal.UNAVAILABLE), _REASONS[Refusal.UNAVAILABLE])
         inbox = Inbox(self._limits.events_max)
@@ -271,13 +245,13 @@ class Server:
     def _accept(self, stream: Stream) -> StreamHandler:
         if self._stopping or (self._admits is not None and not self._admits(stream.remote)):
             stream.abort()
-            return _NOBODY
+            return NOBODY
         visit, leaving = self._admission.open(stream.remote, now_s=self._loop.time())
         for other in leaving:
             self._connections[other].abort()
         if visit is None:
             stream.abort()
-            return _NOBODY
+            return NOBODY
         connection = self._connections[visit] = Connection(stream, visit, self._admission, self._limits, self)
         return connection
 
@@ -317,49 +291,17 @@ class Server:
         if self._stopping:
             self._refuse(connection, Refusal.UNAVAILABLE)
             return
-        if self._authorize is None:
-            self._enter(connection, request, request.user)
-            return
         host, _ = split_address(connection.stream.remote)
         creates = request.operation is Operation.CREATE
         knock = Knock(request.room, request.user, host, creates, request.password)
-        try:
-            verdict = self._authorize(knock)
-        except Exception as error:  # the embedding program's own: it ends the server's block
-            self._fail(error)
-            self._refuse(connection, Refusal.UNAVAILABLE)
-            return
-        if inspect.isawaitable(verdict):
-            task = self._loop.create_task(self._wait_for(verdict, connection, request))
-            self._verdicts.add(task)
-            task.add_done_callback(self._verdicts.discard)
-        else:
-            self._judge(connection, request, verdict)
+        self._gatekeeper.ask(knock, partial(self._decided, connection, request))
 
-    async def _wait_for(self, verdict: Awaitable[Verdict], connection: Connection, request: Request) -> None:
-        try:
-            decided = await verdict
-        except Exception as error:  # as above
-            self._fail(error)
-            self._refuse(connection, Refusal.UNAVAILABLE)
-        else:
-            self._judge(connection, request, decided)
-
-    def _judge(self, connection: Connection, request: Request, verdict: Verdict) -> None:
-        if connection.gone:
-            return
-        if isinstance(verdict, str):
-            try:
-                self._check_user(verdict)
-            except LocalProtocolError as error:
-                self._fail(LocalProtocolError(f"authorize gave a name that cannot be used: {error}"))
-                self._refuse(connection, Refusal.UNAVAILABLE)
-                return
-            self._enter(connection, request, verdict)
-        elif verdict:
-            self._enter(connection, request, request.user)
-        else:
-            self._refuse(connection, Refusal.NOT_FOUND)
+    def _decided(self, connection: Connection, request: Request, decision: str | Refusal) -> None:
+        """Let somebody in under a name, or say why not."""
+        if isinstance(decision, Refusal):
+            self._refuse(connection, decision)
+        elif not connection.gone:
+            self._enter(connection, request, decision)
 
     def _enter(self, connection: Connection, request: Request, user: str) -> None:
         now_s = self._loop.time()
@@ -367,7 +309,7 @@ class Server:
             request.form,
             room=request.room,
             user=user,
-            token=self._new_token(request.form),
+            token=make_token(request.form, self._randomness),
             address=connection.stream.remote,
             names=self._names,
         )
@@ -419,26 +361,6 @@ class Server:
         if why in (Refusal.NOT_FOUND, Refusal.NAME_TAKEN):
             late_s = self._admission.fail_join(connection.visit, now_s=self._loop.time())
         connection.refuse(why, _REASONS[why], delay_s=late_s)
-
-    def _check_user(self, user: str) -> None:
-        """Raise ``LocalProtocolError`` where our own program gives a name that cannot be one."""
-        try:
-            user_name(user.encode(), code_points_max=self._limits.user_code_points_max)
-        except (OcmError, UnicodeEncodeError) as error:
-            raise LocalProtocolError(_why(error)) from None
-
-    def _new_token(self, form: Form) -> bytes:
-        match form:
-            case Form.OCM:
-                return self._randomness(32).hex().encode()
-            case Form.PLAIN:
-                return self._randomness(16).hex().encode()
-            case Form.REFERENCE:
-                digits = bytearray(self._randomness(16))
-                digits[6] = digits[6] & 0x0F | 0x40  # version 4 (RFC 9562 section 5.4)
-                digits[8] = digits[8] & 0x3F | 0x80
-                text = digits.hex()
-                return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])).encode()
 
     # --- datagrams --------------------------------------------------------------------------------------
 
@@ -565,24 +487,3 @@ def _turn_away(waiting: Connection | asyncio.Future[None]) -> None:
     """Tell who waits for a seat in this program that there is none."""
     if isinstance(waiting, asyncio.Future) and not waiting.done():
         waiting.set_exception(RoomRefused(int(Refusal.UNAVAILABLE), _REASONS[Refusal.UNAVAILABLE]))
-
-
-def _why(error: Exception) -> str:
-    return "a name is Unicode text" if isinstance(error, UnicodeEncodeError) else str(error)
-
-
-class _Nobody:
-    """Hears a stream that was shut out."""
-
-    def data_received(self, data: bytes) -> None: ...
-
-    def eof_received(self) -> None: ...
-
-    def pause_writing(self) -> None: ...
-
-    def resume_writing(self) -> None: ...
-
-    def connection_lost(self, error: Exception | None) -> None: ...
-
-
-_NOBODY: Final = _Nobody()

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,9 +39,10 @@ class Program:
 
     async def event(self, kind: str) -> dict[str, Any]:
         """Read JSON lines until an event of this kind."""
-        while (values := json.loads(await self.line()))["event"] != kind:
-            pass
-        return values
+        while True:
+            values: dict[str, Any] = json.loads(await self.line())
+            if values["event"] == kind:
+                return values
 
     def type(self, *lines: str) -> None:
         """Write lines to stdin."""
@@ -60,7 +61,7 @@ class Program:
 
     def close_output(self) -> None:
         """Stop reading stdout."""
-        transport: Any = self._process._transport  # type: ignore[attr-defined]
+        transport: Any = vars(self._process)["_transport"]
         transport.get_pipe_transport(1).close()
 
     async def finish(self) -> tuple[int, str]:
@@ -95,7 +96,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 @asynccontextmanager
 async def ocm_command(
     *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Program]:
+) -> AsyncGenerator[Program]:
     """Run ``ocm`` with these arguments; it is gone at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ocm"), *arguments, stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment(env)
@@ -115,7 +116,7 @@ async def run_ocm(*arguments: str, stdin: int = DEVNULL, env: Mapping[str, str] 
 
 
 @asynccontextmanager
-async def serving(*arguments: str) -> AsyncIterator[tuple[Program, dict[str, Any]]]:
+async def serving(*arguments: str) -> AsyncGenerator[tuple[Program, dict[str, Any]]]:
     """Run ``ocm serve`` on loopback and free ports; give it and its first line."""
     ports = () if "--port" in arguments else ("--port", "0", "--udp-port", "0")
     async with ocm_command("serve", "--host", "127.0.0.1", *ports, "--json", *arguments, stdin=DEVNULL) as program:
@@ -123,7 +124,7 @@ async def serving(*arguments: str) -> AsyncIterator[tuple[Program, dict[str, Any
 
 
 @asynccontextmanager
-async def two_in_a_room(url: str) -> AsyncIterator[tuple[Program, Program]]:
+async def two_in_a_room(url: str) -> AsyncGenerator[tuple[Program, Program]]:
     """Let aiko make a room and bob join it; both have read on to bob's arrival."""
     async with ocm_command(*seat(url, "aiko", create=True)) as aiko:
         await aiko.expect("not encrypted")

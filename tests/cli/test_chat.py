@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -152,7 +153,7 @@ async def test_closed_files_are_no_trouble(url: str, closed: str) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"},  # type: ignore[attr-defined]
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (0, b"")
@@ -281,7 +282,7 @@ async def test_a_terminal_is_asked_on_one_line_and_keeps_its_flags(url: str) -> 
     leader, follower = pty.openpty()
     try:
         process = await asyncio.create_subprocess_exec(
-            *(os.sys.executable, "-m", "ocm", "chat", url, "--create", "--user", "aiko"),  # type: ignore[attr-defined]
+            *(sys.executable, "-m", "ocm", "chat", url, "--create", "--user", "aiko"),
             stdin=follower,
             stdout=follower,
             stderr=follower,

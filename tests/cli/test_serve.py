@@ -95,13 +95,15 @@ async def test_what_cannot_be_served_is_one_line(options: list[str], status: int
 
 
 async def test_limits_hold() -> None:
-    async with serving("--max-members", "1", "--max-rooms", "1", "--idle-timeout", "0.5") as (_, ready):
-        async with ocm_command(*seat(ready["url"], "aiko", create=True)) as aiko:
-            await aiko.expect("not encrypted")
-            assert (await run_ocm(*seat(ready["url"], "bob")))[2] == "ocm: The room is full.\n"
-            _, _, err = await run_ocm(*seat(ready["url"], "bob", room="other", create=True))
-            assert "as many rooms" in err
-            await aiko.expect("silent too long")
+    async with (
+        serving("--max-members", "1", "--max-rooms", "1", "--idle-timeout", "2") as (_, ready),
+        ocm_command(*seat(ready["url"], "aiko", create=True)) as aiko,
+    ):
+        await aiko.expect("not encrypted")
+        assert (await run_ocm(*seat(ready["url"], "bob")))[2] == "ocm: The room is full.\n"
+        _, _, err = await run_ocm(*seat(ready["url"], "bob", room="other", create=True))
+        assert "as many rooms" in err
+        await aiko.expect("silent too long")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -65,7 +65,7 @@ def ip(*words: str) -> None:
 
 
 @contextmanager
-def hosts(*names: str) -> Iterator[None]:
+def hosts(*names: str) -> Generator[None]:
     """Make a namespace for each name, all on one bridge inside the first; 10.77.0.N and fd77::N are theirs."""
     with ExitStack() as stack:
         for name in names:

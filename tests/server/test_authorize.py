@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ocm.errors import LocalProtocolError
-from ocm.server.server import Knock, Verdict
+from ocm.server.gatekeeper import Knock, Verdict
 from tests.peers import CREATE, JOIN, datagram, refused, request, serving
 from tests.virtual import quiet, virtual
 

@@ -182,7 +182,8 @@ async def test_a_member_without_a_socket_waits_for_the_journal_too() -> None:
             await entering
         assert (refusal.value.code, refusal.value.reason) == (480, LATER)
         journal.prompt = True
-        assert await world.server.enter("r", "bob", create=False)
+        bob = await world.server.enter("r", "bob", create=False)
+        assert bob.members() == ["alice", "bob"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -222,10 +223,8 @@ async def test_a_full_line_before_the_journal_refuses_and_drops_and_tells() -> N
         await asyncio.sleep(2)
         assert "you send too fast: 2 messages were dropped" in alice.notices()
         journal.commit()
-        events: list[Event] = []
-        reader = local.__aiter__()
-        for _ in range(4):
-            events.append(await anext(reader))
+        reader = aiter(local)
+        events: list[Event] = [await anext(reader) for _ in range(4)]
         assert [event.text for event in events if isinstance(event, Message)] == [f"text {n}" for n in range(4)]
         assert not any(isinstance(event, MemberJoined) for event in events)
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from ocm.errors import LocalProtocolError, RoomRefused, SendRefused
+from ocm.inbox import Inbox, InboxReader
 from ocm.protocol.entry import Entry, Kind, Reason
 from ocm.protocol.events import Event, Gap, MemberJoined, MemberLeft, Message, Person, Removed, RoomClosed
 from ocm.protocol.limits import Limits
@@ -182,12 +183,10 @@ async def test_it_has_one_reader() -> None:
         with pytest.raises(LocalProtocolError):
             aiter(lena)
         reader.close()
-        assert aiter(lena)
+        assert isinstance(aiter(lena), InboxReader)
 
 
 def test_a_link_without_a_socket_sends_no_bytes() -> None:
-    from ocm.inbox import Inbox
-
     inbox = Inbox(10)
     link = LocalLink(inbox)
     with pytest.raises(LocalProtocolError):

@@ -125,15 +125,11 @@ async def test_a_taken_port_is_said_and_nothing_stays_open() -> None:
     async with serving(network=network):
         for tcp_port, udp_port, kind in ((TCP_PORT, 0, "TCP"), (0, UDP_PORT, "UDP")):
             for _ in range(2):
-                second = Server(
-                    network.host(SERVER), MemoryJournal(Limits()), limits=Limits(), randomness=lambda size: bytes(size)
-                )
+                second = Server(network.host(SERVER), MemoryJournal(Limits()), limits=Limits(), randomness=bytes)
                 with pytest.raises(AddressInUse) as taken:
                     await second.start(None, tcp_port=tcp_port, udp_port=udp_port)
                 assert taken.value.kind == kind
-    strange = Server(
-        network.host(SERVER), MemoryJournal(Limits()), limits=Limits(), randomness=lambda size: bytes(size)
-    )
+    strange = Server(network.host(SERVER), MemoryJournal(Limits()), limits=Limits(), randomness=bytes)
     with pytest.raises(TransportClosed):
         await strange.start("10.99.99.99", tcp_port=0, udp_port=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.address import Address, host_key
@@ -102,6 +102,29 @@ class ReferenceForm:
     def encode_notice(self, text: str | None) -> bytes | None:
         """Word what the server says. Nothing but the wording tells it from a member's text."""
         return None if text is None else b"* " + text.encode()
+
+
+class Randomness(Protocol):
+    """Where tokens come from."""
+
+    def __call__(self, size: int, /) -> bytes:
+        """Return ``size`` unpredictable bytes."""
+        ...
+
+
+def make_token(form: Form, randomness: Randomness) -> bytes:
+    """Return a new token as the form spells it: 32 or 16 random bytes in hex, or a UUID (RFC 9562 section 5.4)."""
+    match form:
+        case Form.OCM:
+            return randomness(32).hex().encode()
+        case Form.PLAIN:
+            return randomness(16).hex().encode()
+        case Form.REFERENCE:
+            digits = bytearray(randomness(16))
+            digits[6] = digits[6] & 0x0F | 0x40  # version 4
+            digits[8] = digits[8] & 0x3F | 0x80
+            text = digits.hex()
+            return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])).encode()
 
 
 class ClassicLink:
