@@ -68,7 +68,7 @@ class SendRefused(OcmError):
     """A message was not taken.
 
     Attributes:
-        code: why: ``"too_large"``, ``"closed"``, ``"rate"`` or ``"empty"``.
+        code: why: ``"too_large"``, ``"not_text"``, ``"closed"``, ``"rate"`` or ``"empty"``.
         retry_after_s: seconds after which the same message may be tried again; None means never.
     """
 

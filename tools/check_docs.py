@@ -42,7 +42,12 @@ class Block(NamedTuple):
     @property
     def place(self) -> str:
         """Where the block stands, for a message."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{shown(self.page)}:{self.line}"
+
+
+def shown(page: Path) -> str:
+    """Name a page, for a message."""
+    return str(page.relative_to(ROOT)) if page.is_relative_to(ROOT) else page.name
 
 
 def blocks(page: Path) -> list[Block]:
@@ -51,9 +56,9 @@ def blocks(page: Path) -> list[Block]:
     return [Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in _BLOCK.finditer(text)]
 
 
-def stale_drawings() -> list[str]:
+def stale_drawings(pages: Iterable[Path]) -> list[str]:
     """Name the pages whose drawn parts are not what the code says."""
-    return [f"{page.relative_to(ROOT)}: stale; run tools/draw_docs.py" for page in draw_docs.stale_pages()]
+    return [f"{shown(page)}: stale; run tools/draw_docs.py" for page in draw_docs.stale_pages(pages)]
 
 
 def failing_example(block: Block) -> list[str]:
@@ -126,9 +131,9 @@ def broken_links(page: Path) -> list[str]:
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         if not target.exists():
-            broken.append(f"{page.relative_to(ROOT)}: no file {link}")
+            broken.append(f"{shown(page)}: no file {link}")
         elif anchor and anchor not in anchors(target):
-            broken.append(f"{page.relative_to(ROOT)}: no heading {link}")
+            broken.append(f"{shown(page)}: no heading {link}")
     return broken
 
 
@@ -138,10 +143,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def problems() -> list[str]:
-    """Check every page; examples run side by side."""
-    pages = draw_docs.pages()
-    found = stale_drawings()
+def problems(pages: Sequence[Path]) -> list[str]:
+    """Check pages; examples run side by side."""
+    found = stale_drawings(pages)
     every_block = [block for page in pages for block in blocks(page)]
     with ThreadPoolExecutor() as pool:
         found += _flat(pool.map(failing_example, [block for block in every_block if block.language == "python"]))
@@ -155,12 +159,13 @@ def _flat(lists: Iterable[list[str]]) -> list[str]:
 
 def main() -> None:
     """Print what is wrong and exit with 1, or say that all is well."""
-    found = problems()
+    pages = draw_docs.pages()
+    found = problems(pages)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:
         sys.exit(1)
-    print(f"docs: {len(draw_docs.pages())} pages, all well")
+    print(f"docs: {len(pages)} pages, all well")
 
 
 if __name__ == "__main__":

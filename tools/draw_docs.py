@@ -102,11 +102,10 @@ def _between(above: Sequence[tuple[str, str]], below: Sequence[tuple[str, str]])
 
 
 def states(steps: Iterable[tuple[tuple[Enum, Enum], Enum]], first: Enum, failed: Enum) -> str:
-    """Draw a transition table as a mermaid diagram."""
+    """Draw a transition table (its items) as a mermaid diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
     lines += [
-        f"    {before.name} --> {after.name}: {step.value.replace(': ', ', ')}"
-        for (before, step), after in steps.items()
+        f"    {before.name} --> {after.name}: {step.value.replace(': ', ', ')}" for (before, step), after in steps
     ]
     lines.append(f"    {failed.name} --> [*]")
     lines.append(f"    note right of {failed.name}: a violation leads here from anywhere")
@@ -231,9 +230,9 @@ def redraw(text: str) -> str:
     return _MARK.sub(lambda found: found[1] + DRAWINGS[found[2]]() + found[4], text)
 
 
-def stale_pages() -> list[Path]:
+def stale_pages(among: Iterable[Path]) -> list[Path]:
     """Return the pages whose drawn parts are not what the code says now."""
-    return [page for page in pages() if redraw(text := page.read_text(encoding="utf-8")) != text]
+    return [page for page in among if redraw(text := page.read_text(encoding="utf-8")) != text]
 
 
 def _fenced(language: str, lines: Iterable[str]) -> str:
@@ -242,7 +241,7 @@ def _fenced(language: str, lines: Iterable[str]) -> str:
 
 def main() -> None:
     """Renew every page."""
-    for page in stale_pages():
+    for page in stale_pages(pages()):
         page.write_text(redraw(page.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"redrew {page.relative_to(ROOT)}")
 

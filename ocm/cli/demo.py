@@ -20,7 +20,7 @@ from ocm.cli.show import TextView, show_name, show_reason, show_text
 from ocm.cli.words import Words
 from ocm.protocol.control.client import ClientControl
 from ocm.protocol.control.packets import Form
-from ocm.protocol.wire.classic import Operation, write_datagram
+from ocm.protocol.wire.classic import HEADER_SIZE, Operation, write_datagram
 
 ROOM: Final = "tea"
 STEP_TIMEOUT_S: Final = 5.0
@@ -96,7 +96,7 @@ class _Demo:
         client = await stack.enter_async_context(ocm.connect(url, user=user))
         operation = Operation.CREATE if create else Operation.JOIN
         request = ClientControl(form=Form.OCM).send_request(operation, room=ROOM, user=user)
-        hint = f'{request[:3].hex(" ")} .. {request[31:32].hex()} {ROOM} {{"user": "{user}"}}'
+        hint = f"{request[:3].hex(' ')} .. {request[31:32].hex()} {ROOM} {request[HEADER_SIZE + len(ROOM) :].decode()}"
         self._tell("TCP", "->", f"demo.{'creates' if create else 'joins'}", user=user, room=ROOM, hint=hint)
         membership = client.create(ROOM) if create else client.join(ROOM)
         actor = _Actor(await stack.enter_async_context(membership))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ocm.client.dial import Seat, take_seat
-from ocm.errors import OcmError, RoomRefused, SendRefused
+from ocm.errors import LocalProtocolError, OcmError, RoomRefused, SendRefused, TransportClosed
 from ocm.inbox import Inbox, InboxReader
 from ocm.protocol.address import host_key, port_of
 from ocm.protocol.control.packets import Form
@@ -35,8 +35,11 @@ from ocm.protocol.url import ServerUrl
 from ocm.protocol.wire.classic import Operation
 from ocm.transport.base import Batch, Network
 
-REDIAL_DELAYS_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""Waits between attempts to reconnect; the last one repeats, each with up to a quarter of jitter."""
+REDIAL_DELAYS_S: Final = (0.1, 0.5, 1.0, 2.0, 4.0)
+"""Waits between attempts to reconnect; the last one repeats, each with up to a quarter of jitter.
+
+The first is for the datagram that says why the connection ended: it may come behind the end.
+"""
 GIVE_UP_AFTER_S: Final = 60.0
 """How long to try to reconnect."""
 ROOM_GONE_AFTER_S: Final = 15.0
@@ -116,7 +119,7 @@ class Room:
     def post(self, text: str) -> int:
         """Say ``text``; never waits. Return the message id that its ``Receipt`` event will carry.
 
-        Raises ``SendRefused``: ``empty``, ``too_large``, ``closed``, or ``rate`` with ``retry_after_s``.
+        Raises ``SendRefused``: ``empty``, ``too_large``, ``not_text``, ``closed``, or ``rate`` with ``retry_after_s``.
         """
         message_id = self._outbox.post(text)
         self._settled.clear()
@@ -185,7 +188,11 @@ class Room:
     async def enter(self) -> None:
         """Take the seat. Raises what ``take_seat`` raises."""
         create = self._entrance.create
-        await self._take_seat(Operation.CREATE if create else Operation.JOIN, token=None)
+        try:
+            await self._take_seat(Operation.CREATE if create else Operation.JOIN, token=None)
+        except BaseException:
+            self._end()
+            raise
 
     async def _take_seat(self, operation: Operation, *, token: bytes | None) -> None:
         entrance = self._entrance
@@ -217,8 +224,13 @@ class Room:
         if early:
             self._on_batch(early)
         if self._task is None or self._task.done():
-            self._task = self._spawn(self._attach(seat))
+            self._task = self._spawn(self._settle_in(seat))
         self._flush()
+
+    async def _settle_in(self, seat: Seat) -> None:
+        await self._attach(seat)
+        if seat.call.lost:  # perhaps together with the answer
+            self._on_lost()
 
     async def _attach(self, seat: Seat) -> None:
         """Find out whether the server keeps the connection for us, and who is there."""
@@ -237,16 +249,22 @@ class Room:
     def _on_lost(self) -> None:
         """The server ended the connection: if it was kept for us that means something."""
         if self._attached and not self._inbox.closed:
-            self._attached = False
-            self._outbox.connected = False
-            self.connection = Connection.RECONNECTING
-            self._task = self._spawn(self._redial())
+            self._lose()
+            try:
+                self._task = self._spawn(self._redial())
+            except LocalProtocolError as error:  # what we belong to is coming to its end
+                self._end(error=error)
+
+    def _lose(self) -> None:
+        self._attached = False
+        self._outbox.connected = False
+        self.connection = Connection.RECONNECTING
 
     async def _redial(self) -> None:
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + GIVE_UP_AFTER_S
         gone_s = loop.time() + ROOM_GONE_AFTER_S
-        token = self._seat.token if self._seat is not None else None
+        token: bytes | None = None
         attempt = 0
         self._inbox.put(ConnectionChanged(Connection.RECONNECTING, 0))
         while True:
@@ -254,6 +272,7 @@ class Room:
             await asyncio.sleep(wait_s * (1 + self._jitter() / 4))
             attempt += 1
             if self._seat is not None:
+                token = self._seat.token
                 self._seat.close()
                 self._seat = None
             try:
@@ -268,9 +287,13 @@ class Room:
             else:
                 self._inbox.put(ConnectionChanged(Connection.CONNECTED, attempt))
                 seat = self._seat
-                if seat is not None:
-                    await self._attach(seat)
-                return
+                if seat is None:
+                    return
+                await self._attach(seat)
+                if seat.form is not Form.OCM or not seat.call.lost:
+                    return
+                self._lose()  # the server keeps connections, so it is gone again
+                last = TransportClosed("the server ended the connection")
             if loop.time() > give_up_s:
                 self._end(error=last)
                 return
@@ -362,7 +385,6 @@ class Room:
         for arrival in self._receipts.values():
             if not arrival.done():
                 arrival.set_exception(SendRefused("closed"))
-                arrival.exception()  # whoever waits may be cancelled first; nobody else is to hear of it
         self._receipts.clear()
         self._settled.set()
         self._inbox.close(last, error=error)

@@ -54,7 +54,10 @@ class Outbox:
         return not self._waiting and not self._unechoed
 
     def post(self, text: str) -> int:
-        """Take a message; return its id. Raises ``SendRefused``: ``empty``, ``too_large``, ``rate`` or ``closed``."""
+        """Take a message; return its id.
+
+        Raises ``SendRefused``: ``empty``, ``too_large``, ``not_text``, ``rate`` or ``closed``.
+        """
         if self.closed:
             raise SendRefused("closed")
         try:

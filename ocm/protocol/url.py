@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.control.packets import Form
+from ocm.protocol.text import safe_text
 
 TCP_PORT: Final = 12345
 """The reference program's control port, and ours."""
@@ -49,7 +50,7 @@ def parse_url(text: str) -> ServerUrl:
     except UnicodeEncodeError:
         raise LocalProtocolError("a server address is Unicode text") from None
     except ValueError as error:
-        raise LocalProtocolError(f"not a server address: {error}") from None
+        raise LocalProtocolError(f"not a server address: {safe_text(str(error))}") from None
     if parts.scheme == "tcrps":
         raise LocalProtocolError("this version speaks the classic profile only: use tcrp://")
     if parts.scheme != "tcrp":
@@ -64,7 +65,10 @@ def parse_url(text: str) -> ServerUrl:
         raise LocalProtocolError("a classic server address knows ?udp= and &form= only")
     tcp_port = TCP_PORT if port is None else port
     udp_port = _port(query["udp"][-1]) if "udp" in query else UDP_PORT if tcp_port else 0
-    room = unquote(parts.path.removeprefix("/")) or None
+    try:
+        room = unquote(parts.path.removeprefix("/"), errors="strict") or None
+    except UnicodeDecodeError:
+        raise LocalProtocolError("a room in a server address is UTF-8") from None
     return ServerUrl(host, tcp_port, udp_port, room, _form(query.get("form", ["ocm"])[-1]))
 
 

@@ -16,6 +16,7 @@ from ocm.protocol.address import (
     address_text,
     host_key,
     ip_of,
+    is_local_network,
     is_loopback,
     make_address,
     network_key,
@@ -135,3 +136,23 @@ def test_any_host_and_port_make_an_address_or_are_refused(host: str, port: int) 
     except LocalProtocolError:
         return
     assert len(address) in (V4_SIZE, V6_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("127.0.0.1", True),
+        ("192.168.1.5", True),
+        ("169.254.9.9", True),
+        ("172.32.0.1", False),
+        ("8.8.8.8", False),
+        ("::1", True),
+        ("fe80::1", True),
+        ("fd00::1", True),
+        ("2001:db8::1", False),
+        ("::ffff:10.0.0.1", True),
+        ("::ffff:8.8.8.8", False),
+    ],
+)
+def test_the_local_network_is_told_from_the_world(host: str, near: bool) -> None:
+    assert is_local_network(make_address(host, 9001)) is near

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import Reason
 from ocm.protocol.link.classic import text_size_max
-from ocm.protocol.link.notices import Notice, RoomClosed, read_notice
+from ocm.protocol.link.notices import Notice, Removed, RoomClosed, Slowed, read_notice
 from ocm.protocol.wire.classic import read_datagram, write_datagram
 
 
@@ -22,7 +21,8 @@ class Said:
 
 Heard: TypeAlias = Said | Notice
 
-_PLAIN_CLOSED: Final = {f"* room closed, {reason.value}": reason for reason in Reason}
+_PLAIN_NOTICE: Final = "* "
+"""Begins what our server says in the plain form, with the first ``": "`` worded as ``", "``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class Voice:
 
 
 def _plain(line: str) -> Heard:
-    if line in _PLAIN_CLOSED:
-        return RoomClosed(_PLAIN_CLOSED[line])
+    if line.startswith(_PLAIN_NOTICE):
+        notice = read_notice(line.removeprefix(_PLAIN_NOTICE).replace(", ", ": ", 1))
+        if isinstance(notice, RoomClosed | Removed | Slowed):
+            return notice
     name, colon, text = line.partition(": ")
     return Said(name, text) if colon else Said(None, line)

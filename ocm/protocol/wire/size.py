@@ -8,7 +8,7 @@ the first rule that fits; these are the ambiguous ones and what we chose (``docs
   48..57 bytes is misread, and its packet is refused or waits for its deadline;
 * digits must be canonical (no sign, no leading zero unless the field is digits throughout);
 * 25 zero bytes behind make it little-endian, which covers the programs that put the size into the first
-  byte; anything else is a big-endian number over 2**199, which no limit allows.
+  byte; anything else is a big-endian number of 2**32 or more, which no limit allows.
 """
 
 from __future__ import annotations

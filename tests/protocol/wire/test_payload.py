@@ -197,3 +197,9 @@ def test_a_status_of_the_wrong_shape_is_refused(data: bytes) -> None:
 def test_objects_are_written_as_the_programs_of_the_assignment_write_them() -> None:
     assert write_object(status_code=404, user_token=None) == b'{"status_code": 404, "user_token": null}'
     assert write_object(user="部屋") == b'{"user": "\\u90e8\\u5c4b"}'
+
+
+def test_a_payload_shows_no_password_and_no_token() -> None:
+    request = RequestPayload("aiko", password="s3cret", user_token="s3cret")
+    status = StatusPayload(200, user_token="s3cret")
+    assert "s3cret" not in f"{request} {request!r} {status} {status!r}"

@@ -1,0 +1,93 @@
+"""What people read says what the code does, and the tool that checks it catches what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import check_docs, draw_docs
+
+ROOT = Path(__file__).parents[1]
+
+
+def page(folder: Path, text: str) -> list[Path]:
+    path = folder / "page.md"
+    path.write_text(text, encoding="utf-8")
+    return [path]
+
+
+def drawn(name: str, text: str) -> str:
+    return f"<!-- drawn: {name} -->\n{text}<!-- /drawn -->\n"
+
+
+def test_every_drawn_part_is_what_the_code_says_now() -> None:
+    assert check_docs.stale_drawings(draw_docs.pages()) == []
+
+
+def test_every_drawing_that_can_be_made_of_the_protocol_is_shown() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in draw_docs.pages())
+    shown = {name for name in draw_docs.DRAWINGS if f"<!-- drawn: {name} -->" in pages}
+    assert draw_docs.DRAWINGS.keys() - shown == {"header"}  # the control packet begins with it
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    assert [broken for path in draw_docs.pages() for broken in check_docs.broken_links(path)] == []
+
+
+@pytest.mark.parametrize("name", sorted(draw_docs.DRAWINGS.keys() - {"header"}))
+def test_a_drawing_that_was_edited_by_hand_is_stale(tmp_path: Path, name: str) -> None:
+    right = drawn(name, draw_docs.DRAWINGS[name]())
+    assert check_docs.problems(page(tmp_path, right)) == []
+    wrong = drawn(name, f"{draw_docs.DRAWINGS[name]()}and more\n")
+    assert check_docs.problems(page(tmp_path, wrong)) == ["page.md: stale; run tools/draw_docs.py"]
+    assert draw_docs.redraw(wrong) == right
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[a](missing.md)", "page.md: no file missing.md"),
+        ("![a](<images/missing.svg>)", "page.md: no file images/missing.svg"),
+        ("# Here\n\n[a](#there)", "page.md: no heading #there"),
+        ("# Here\n\n[a](page.md#hear)", "page.md: no heading page.md#hear"),
+        ("```console\n$ make tea\n```\n", "page.md:1: no target tea"),
+        ("\n```console\n$ ocm brew\n```\n", "page.md:2: ocm knows no command brew"),
+        ("```console\n$ .venv/bin/ocm serve --milk 2\n```\n", "page.md:1: ocm serve knows no --milk"),
+        ("```python\nprint(1)\n# prints: 2\n```\n", "page.md:1: printed ['1'], not ['2']"),
+    ],
+)
+def test_an_error_on_a_page_is_found(tmp_path: Path, text: str, problem: str) -> None:
+    assert check_docs.problems(page(tmp_path, text)) == [problem]
+
+
+def test_a_failing_example_is_found_with_its_error(tmp_path: Path) -> None:
+    (problem,) = check_docs.problems(page(tmp_path, "# A\n\n```python\nimport ocm\nocm.nothing\n```\n"))
+    assert problem.startswith("page.md:3: exit status 1\n")
+    assert "AttributeError" in problem
+
+
+def test_a_page_without_errors_is_well(tmp_path: Path) -> None:
+    text = """# What it says
+
+[itself](#what-it-says), [a file](page.md), [elsewhere](https://example.org/nothing#here)
+
+```python
+import ocm
+print(ocm.Limits().room_size_max)
+# prints: 255
+```
+
+```console
+$ make demo    # [not a link](nowhere.md)
+$ ocm chat --join --room lobby
+```
+"""
+    assert check_docs.problems(page(tmp_path, text)) == []
+
+
+def test_the_pictures_need_nothing_from_the_network() -> None:
+    for picture in ROOT.glob("docs/images/*.svg"):
+        text = picture.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert "http" not in text
+        assert "@font-face" not in text
