@@ -48,6 +48,7 @@ class TcpStream(asyncio.Protocol):
         self._lost = False
         self._eof_sent = False
         self._eof_received = False
+        self._paused = False
         self._full = False
         self._told_full = False
 
@@ -67,11 +68,13 @@ class TcpStream(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Ask for no more data."""
+        self._paused = True
         if not self._eof_received:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Ask for data again."""
+        self._paused = False
         if not self._eof_received:  # else asyncio reads the end a second time
             self._transport.resume_reading()
 
@@ -111,6 +114,14 @@ class TcpStream(asyncio.Protocol):
         except BaseException:
             self.abort()
             raise
+        if self._paused:
+            asyncio.get_running_loop().call_soon(self._stay_paused)
+
+    def _stay_paused(self) -> None:
+        """Pause again: older asyncios (3.11.2) begin to read behind ``connection_made``, whatever was said in it."""
+        if self._paused and not self._eof_received and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on."""
