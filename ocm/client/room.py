@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, assert_never
 
 from ocm.client.dial import Seat, take_seat
 from ocm.errors import LocalProtocolError, OcmError, RoomRefused, SendRefused, TransportClosed
@@ -312,8 +312,8 @@ class Room:
 
     def _on_batch(self, batch: Batch) -> None:
         seat, voice = self._seat, self._voice
-        if seat is None or voice is None:
-            return
+        assert seat is not None, "a port that is closed hears nothing"
+        assert voice is not None, "it came with the seat"
         server_host, server_port = host_key(seat.server), port_of(seat.server)
         for data, source in batch:
             if port_of(source) == server_port and host_key(source) == server_host:
@@ -342,6 +342,8 @@ class Room:
                 self._inbox.put(Slowed(dropped))
             case notices.Announcement(text):
                 self._inbox.put(Announcement(text))
+            case _:
+                assert_never(heard)
 
     def _flush(self) -> None:
         """Send what may be sent, tell what is known, re-arm the one timer."""

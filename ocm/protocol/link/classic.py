@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.address import Address, host_key
@@ -125,6 +125,8 @@ def make_token(form: Form, randomness: Randomness) -> bytes:
             digits[8] = digits[8] & 0x3F | 0x80
             text = digits.hex()
             return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])).encode()
+        case _:
+            assert_never(form)
 
 
 class ClassicLink:
