@@ -181,8 +181,8 @@ class Membership:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say what is left to say, and leave."""
-        await self._room.leave()
+        """Leave; say what is left to say first, unless the block ended with an exception."""
+        await self._room.leave(drain=kind is None)
 
 
 @asynccontextmanager

@@ -11,6 +11,9 @@ OcmError
         ConnectFailed        no pipe could be made: nobody answers there
         AddressInUse         the port we were to listen on is taken
     JournalFailed            the room log could not be written; nothing of that batch is in it
+    SimulationError          a program on a simulated network went wrong in a way that a real one cannot
+        NotSimulated         it asked for what leaves virtual time: a thread, a socket, another process
+        Stuck                everybody waits for ever, or somebody runs in circles
 """
 
 from __future__ import annotations
@@ -105,3 +108,24 @@ class AddressInUse(TransportClosed):
 
 class JournalFailed(OcmError):
     """The room log could not be written; nothing of the batch is in it."""
+
+
+class SimulationError(OcmError):
+    """A program on a simulated network went wrong in a way that a real one cannot; see ``ocm.testing``."""
+
+
+class NotSimulated(SimulationError):
+    """The program asked for what does not exist in virtual time: a thread, a socket, another process.
+
+    Attributes:
+        what: what it asked for.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        """Name what was asked for, and why it cannot be had."""
+        super().__init__(f"{what} cannot be used on a simulated network: {why}")
+        self.what = what
+
+
+class Stuck(SimulationError):
+    """Nothing is due and everybody waits for ever, or the same is done again and again while no time passes."""

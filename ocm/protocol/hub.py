@@ -125,12 +125,12 @@ class Hub:
 
     def create(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
         """Make ``room`` with ``user`` as its host, or say why not."""
+        if self._is_full():
+            return Refusal.UNAVAILABLE
         if room in self._halls:
             return Refusal.ROOM_EXISTS
         if len(self._halls) >= self._limits.rooms_max:
             return Refusal.SERVER_FULL
-        if self._is_full():
-            return Refusal.UNAVAILABLE
         self._incarnations += 1
         hall = self._halls[room] = _Hall(Room(room, self._incarnations, self._limits))
         return self._admit(hall, link, user, now_s)
@@ -138,7 +138,7 @@ class Hub:
     def join(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
         """Let ``user`` into ``room``, or say why not."""
         if self._is_full():
-            return Refusal.UNAVAILABLE  # before anything is looked up: it says nothing about the room
+            return Refusal.UNAVAILABLE
         hall = self._halls.get(room)
         if hall is None:
             return Refusal.NOT_FOUND
@@ -359,6 +359,7 @@ class Hub:
         heapq.heapify(self._timers)
 
     def _is_full(self) -> bool:
+        """Whether nobody can be let in just now: asked before a room is looked up, so that it says nothing about it."""
         return len(self._pending) >= self._limits.pending_max
 
     def _time_ms(self, now_s: float) -> int:

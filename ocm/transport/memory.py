@@ -13,7 +13,7 @@ from copy import copy
 from typing import Final, Literal, TypeAlias
 
 from ocm.errors import AddressInUse, ConnectFailed, LocalProtocolError, TransportClosed
-from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, address_text, make_address, port_of
+from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, address_text, ip_of, make_address, port_of
 from ocm.transport.base import Accept, Batch, DatagramPort, Stream, StreamHandler, StreamListener
 from ocm.transport.line import BATCH_MAX, OneByOnePort
 from ocm.transport.sockaddr import plain
@@ -25,6 +25,7 @@ INBOX_MAX: Final = 16_384
 _PAYLOAD_MAX: Final = 65_507
 _FREE_PORTS: Final = range(49_152, 65_536)
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+_WILDCARD_IPS: Final = frozenset(ip_of(make_address(host, 0)) for host in _WILDCARDS)
 
 
 class MemoryNetwork:
@@ -63,7 +64,7 @@ class MemoryNetwork:
         listener = self._world.listeners.get(remote)
         if listener is None:
             raise ConnectFailed(f"nobody answers at {address_text(remote)} (connection refused)")
-        if local is not None and plain(local)[2:] != self._here[2:]:
+        if local is not None and ip_of(local) not in _WILDCARD_IPS and plain(local)[2:] != self._here[2:]:
             raise ConnectFailed(f"cannot connect from {address_text(local)}: not of this host")
         source = self._world.claim("TCP", self._here, port_of(local or self._here))
         ours = MemoryStream(source, remote, write_buffer_max, lambda: self._world.release("TCP", source))

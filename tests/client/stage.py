@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import ocm
 from ocm.errors import AddressInUse, TransportClosed
-from ocm.protocol.address import Address, make_address, port_of
+from ocm.protocol.address import Address, port_of
 from ocm.transport.base import Accept, Batch, DatagramPort, Stream, StreamListener
 from ocm.transport.memory import MemoryNetwork
 from tests.peers import JOIN, LEAVE, MEMBERS, SERVER, TCP_PORT, UDP_PORT, Ear, Peer, datagram, open_ear, packet
@@ -28,7 +28,6 @@ class Machine:
 
     def __init__(self, network: MemoryNetwork, address: str = CLIENT) -> None:
         self._host = network.host(address)
-        self._address = address
         self.streams: list[Stream] = []
         self.ports: list[DatagramPort] = []
         self.addresses: list[Address] | None = None
@@ -53,8 +52,6 @@ class Machine:
         if self.busy:
             self.busy -= 1
             raise AddressInUse("TCP", port_of(local) if local else port)
-        if local is not None:
-            local = make_address(self._address, port_of(local))
 
         def keep(stream: Stream) -> object:
             self.streams.append(stream)

@@ -375,6 +375,25 @@ async def test_a_server_that_does_not_let_us_go_is_left_all_the_same() -> None:
 
 
 @virtual
+async def test_an_exception_leaves_at_once_whatever_waits_to_be_said() -> None:
+    async with acting(serve_well) as stage:
+
+        async def fail() -> None:
+            async with member(stage.machine) as room:
+                for count in range(1000):
+                    room.post(f"text {count}")
+                raise ZeroDivisionError
+
+        start_s = now_s()
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        assert now_s() - start_s < 1
+        assert stage.actors[0].asked == [JOIN, MEMBERS, LEAVE]
+        await quiet()
+        stage.all_let_go()
+
+
+@virtual
 async def test_leaving_twice_at_once_is_leaving() -> None:
     async with acting(serve_well) as stage:
         async with member(stage.machine) as room:

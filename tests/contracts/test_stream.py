@@ -513,6 +513,13 @@ async def test_a_stream_may_come_from_a_source_address_and_port_asked_for(bench:
     assert port_of(bench._ears[-1].stream.remote + bench._ears[0].stream.remote) > 0
 
 
+async def test_a_source_port_may_be_asked_for_alone(bench: Bench) -> None:
+    listener, free = await bench.listen(bench.ear), await bench.listen(bench.ear)
+    free.close()
+    ours = await bench.connect(listener, local=make_address("0.0.0.0", port_of(free.local)))
+    assert port_of(ours.stream.local) == port_of(free.local)
+
+
 async def test_a_source_port_that_is_taken_is_in_use(bench: Bench) -> None:
     listener, other = await bench.listen(bench.ear), await bench.listen(bench.ear)
     taken = make_address(LOOPBACK, port_of(other.local))

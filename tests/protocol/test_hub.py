@@ -179,9 +179,11 @@ def test_what_is_refused_says_why() -> None:
     assert [refused.wait_s for refused in driver.say("alice", "1", "2", "3").refusals] == [1.0]
     assert driver.enter("eve", "b") is Refusal.UNAVAILABLE
     driver.close("b")
-    assert driver.enter("eve", "b", create=True) is Refusal.ROOM_EXISTS
+    assert driver.enter("eve", "b", create=True) is Refusal.UNAVAILABLE
     driver.commit()
     assert isinstance(driver.enter("eve", "b", create=True), Turn)
+    driver.close("b")
+    assert driver.enter("eve", "b", create=True) is Refusal.ROOM_EXISTS
 
 
 def test_a_full_journal_makes_no_rooms() -> None:

@@ -62,14 +62,14 @@ class Model:
         return [who for at, what, who, _ in self.waiting if at == room and what is kind]
 
     def refusal(self, room: str, name: str, *, create: bool) -> Refusal | None:
+        if len(self.waiting) >= LIMITS.pending_max:
+            return Refusal.UNAVAILABLE
         names = {*self.rooms, *(at for at, *_ in self.waiting)}
         inside = [*self.rooms.get(room, ()), *filter(None, self.about(room, Kind.JOIN))]
         if room in names if create else room not in names:
             return Refusal.ROOM_EXISTS if create else Refusal.NOT_FOUND
         if create and len(names) == LIMITS.rooms_max:
             return Refusal.SERVER_FULL
-        if len(self.waiting) >= LIMITS.pending_max:
-            return Refusal.UNAVAILABLE
         if self.about(room, Kind.CLOSED):
             return Refusal.NOT_FOUND
         if LOOKS[name] in (LOOKS[person.name] for person in inside):
