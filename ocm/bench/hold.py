@@ -1,7 +1,8 @@
 """Hold a load on real sockets and count: ``python -m ocm.bench.hold --rooms 1 --each 1000 --rate 20 --seconds 60``.
 
 Starts ``ocm serve`` on loopback, seats the members, says ``rate`` messages a second in all, and prints as JSON how
-many of the deliveries that were due came, and how much memory the server grew by for each member.
+many of the deliveries that were due came, and how much memory the server grew by for each member (0 on systems
+without ``/proc``).
 """
 
 from __future__ import annotations
@@ -107,17 +108,21 @@ def _drain(members: list[BenchMember]) -> None:
 
 
 def _overruns() -> int:
-    """Return how many datagrams this machine has dropped because a socket's receive buffer was full."""
-    names, values = (
-        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")
-    )
+    """Return how many datagrams this machine has dropped for full receive buffers, 0 where it does not say."""
+    try:
+        counters = Path("/proc/net/snmp").read_text()
+    except FileNotFoundError:
+        return 0
+    names, values = (line.split() for line in counters.splitlines() if line.startswith("Udp:"))
     return int(values[names.index("RcvbufErrors")])
 
 
 def _resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    """Return the resident memory of a process in bytes, 0 where the system has no ``/proc``."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except FileNotFoundError:
+        return 0
 
 
 if __name__ == "__main__":

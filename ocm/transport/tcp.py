@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import struct
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ocm.errors import AddressInUse, ConnectFailed, LocalProtocolError, TransportClosed
 from ocm.protocol.address import Address, port_of, split_address
@@ -24,8 +24,6 @@ _ACCEPTS_MAX: Final = 64
 """Connections accepted before the event loop gets its turn again."""
 ACCEPT_RETRY_S: Final = 1.0
 """How long to leave the door shut when the system has no file or memory left for another connection."""
-_HAPPY_EYEBALLS_S: Final = 0.25
-"""How long an address may stay silent before the next one is tried too (RFC 8305)."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger
 
@@ -230,23 +228,19 @@ class TcpListener:
 async def connect(
     host: str, port: int, accept: Accept, *, write_buffer_max: int, local: Address | None = None
 ) -> Stream:
-    """Open a stream to a host by name or number; all its addresses are tried (see ``Network.connect``)."""
+    """Open a stream to a host by name or number; its addresses are tried in turn (see ``Network.connect``)."""
     family, source = socket.AF_UNSPEC, None
     if local is not None:
         source = split_address(local)
         family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
     loop = asyncio.get_running_loop()
-    race: dict[str, Any] = {}
-    if isinstance(loop, asyncio.BaseEventLoop):  # uvloop knows no such option
-        race = {"happy_eyeballs_delay": _HAPPY_EYEBALLS_S}
     try:
         _, made = await loop.create_connection(
             lambda: TcpStream(accept, write_buffer_max=write_buffer_max),
             host,
             port,
             family=family,
-            local_addr=source,
-            **race,
+            local_addr=source,  # and no happy_eyeballs_delay: cancelled, Python 3.14 leaves its winner open
         )
     except OSError as error:
         if local is not None and error.errno == errno.EADDRINUSE:
