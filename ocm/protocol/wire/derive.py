@@ -8,7 +8,7 @@ not used: what it makes accepts truncated input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, assert_never
 
 from ocm.errors import LocalProtocolError
@@ -16,50 +16,31 @@ from ocm.protocol.wire.layout import Fixed, Layout, Rest, Sized, SizeOf, UInt
 
 Reader: TypeAlias = Callable[[bytes], tuple[Any, ...] | None]
 """Returns the values of the layout, or None for bytes that are not of it. Never raises."""
+Scanner: TypeAlias = Callable[[bytes, int], tuple[Any, ...] | None]
+"""Returns the values of the layout at an offset, and the offset behind them, or None. Never raises."""
 Writer: TypeAlias = Callable[..., bytes]
 """Takes the values, returns the bytes. Raises ``LocalProtocolError`` when a value does not fit."""
 
 
 def derive_reader(layout: Layout) -> Reader:
     """Make the reader of ``layout``. Slices do not complain, so every length is checked before it is used."""
-    lines: list[str] = ["size = len(data)"]
-    offset, base = 0, ""  # the next field starts at base + offset
-
-    def place(extra: int = 0) -> str:
-        return f"{base} + {offset + extra}" if base else str(offset + extra)
-
-    leading = _leading_size(layout)
-    lines.append(f"if size < {leading}: return None")
-    ends_open = False
-    checked = leading  # how many bytes past `base` are known to exist
-    for part in layout.fields:
-        match part:
-            case UInt(name, size) | SizeOf(name, _, size) | Fixed(name, size):
-                if offset + size > checked:
-                    lines.append(f"if size < {place(size)}: return None")
-                    checked = offset + size
-                raw = f"data[{place()}:{place(size)}]"
-                if isinstance(part, Fixed):
-                    lines.append(f"{_local(name)} = {raw}")
-                elif size == 1:
-                    lines.append(f"{_local(name)} = data[{place()}]")
-                else:
-                    lines.append(f"{_local(name)} = int.from_bytes({raw}, 'big')")
-                offset += size
-            case Sized(name, by):
-                lines.append(f"end_{name} = {place()} + {_local(by)}")
-                lines.append(f"if size < end_{name}: return None")
-                lines.append(f"{_local(name)} = data[{place()}:end_{name}]")
-                base, offset, checked = f"end_{name}", 0, 0
-            case Rest(name):
-                lines.append(f"{_local(name)} = data[{place()}:]")
-                ends_open = True
-            case _:
-                assert_never(part)
-    if not ends_open:
-        lines.append(f"if size != {place()}: return None")
-    lines.append(f"return ({', '.join(map(_local, layout.names))},)")
+    lines, end = _reading(layout, base="")
+    if end is not None:
+        lines.append(f"if size != {end}: return None")
+    lines.append(f"return {_tuple(map(_local, layout.names))}")
     return _function("read", "data", lines, {})
+
+
+def derive_scanner(layout: Layout) -> Scanner:
+    """Make the reader of a ``layout`` that others follow: it reads at an offset and says where the next one starts.
+
+    Raises ``LocalProtocolError`` for a layout whose last field goes to the end.
+    """
+    lines, end = _reading(layout, base="at")
+    if end is None:
+        raise LocalProtocolError("nothing can follow a field that goes to the end")
+    lines.append(f"return {_tuple([*map(_local, layout.names), end])}")
+    return _function("scan", "data, at", lines, {})
 
 
 def derive_writer(layout: Layout) -> Writer:
@@ -90,14 +71,56 @@ def derive_writer(layout: Layout) -> Writer:
                 assert_never(part)
     lines = [
         f"if not ({' and '.join(checks) or 'True'}): raise Refused({_misfit(layout)!r})",
-        f"return b''.join(({', '.join(pieces)},))",
+        f"return b''.join({_tuple(pieces)})",
     ]
     return _function("write", ", ".join(map(_local, layout.names)), lines, {"Refused": LocalProtocolError})
+
+
+def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None]:
+    """Return the lines that read the fields from ``base`` on, and where they end; None: at the end of the data."""
+    lines: list[str] = ["size = len(data)"]
+    offset = 0  # the next field starts at base + offset
+
+    def place(extra: int = 0) -> str:
+        return f"{base} + {offset + extra}" if base else str(offset + extra)
+
+    leading = _leading_size(layout)
+    lines.append(f"if size < {place(leading)}: return None")
+    checked = leading  # how many bytes past `base` are known to exist
+    for part in layout.fields:
+        match part:
+            case UInt(name, size) | SizeOf(name, _, size) | Fixed(name, size):
+                if offset + size > checked:
+                    lines.append(f"if size < {place(size)}: return None")
+                    checked = offset + size
+                raw = f"data[{place()}:{place(size)}]"
+                if isinstance(part, Fixed):
+                    lines.append(f"{_local(name)} = {raw}")
+                elif size == 1:
+                    lines.append(f"{_local(name)} = data[{place()}]")
+                else:
+                    lines.append(f"{_local(name)} = int.from_bytes({raw}, 'big')")
+                offset += size
+            case Sized(name, by):
+                lines.append(f"end_{name} = {place()} + {_local(by)}")
+                lines.append(f"if size < end_{name}: return None")
+                lines.append(f"{_local(name)} = data[{place()}:end_{name}]")
+                base, offset, checked = f"end_{name}", 0, 0
+            case Rest(name):
+                lines.append(f"{_local(name)} = data[{place()}:]")
+                return lines, None
+            case _:
+                assert_never(part)
+    return lines, place()
 
 
 def _local(name: str) -> str:
     """Return the variable of a field: no name of a field may hide one of the code around it."""
     return f"value_{name}"
+
+
+def _tuple(items: Iterable[str]) -> str:
+    return f"({''.join(f'{item}, ' for item in items)})"
 
 
 def _leading_size(layout: Layout) -> int:

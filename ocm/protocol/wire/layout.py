@@ -104,7 +104,12 @@ class Layout:
     struct: Construct[Any, Any] = field(init=False, repr=False)
 
     def __init__(self, title: str, *parts: Field) -> None:
-        """Declare a layout. A field may only refer to one declared before it, a ``SizeOf`` to one after it."""
+        """Declare a layout. A field may only refer to one declared before it, a ``SizeOf`` to one after it.
+
+        Raises ``LocalProtocolError`` for a field behind one that goes to the end.
+        """
+        if any(isinstance(part, Rest) for part in parts[:-1]):
+            raise LocalProtocolError("nothing can follow a field that goes to the end")
         whole = [part.name / _construct_of(part) for part in parts]
         set_once: Final = object.__setattr__
         set_once(self, "title", title)

@@ -17,7 +17,7 @@ from ocm.protocol.wire.classic import (
     write_datagram,
     write_header,
 )
-from ocm.protocol.wire.derive import Reader, Writer, derive_reader, derive_writer
+from ocm.protocol.wire.derive import Reader, Writer, derive_reader, derive_scanner, derive_writer
 from ocm.protocol.wire.layout import Field, Fixed, Layout, Rest, Sized, SizeOf, UInt, Value
 
 # Names that derived code might use for itself, and some that it does not.
@@ -120,6 +120,30 @@ def test_a_derived_reader_is_its_construct(layout: Layout, data: st.DataObject) 
     read = derive_reader(layout)
     for _ in range(4):
         same_reading(layout, read, data.draw(bytes_of(layout)))
+
+
+@given(layout=layouts(), data=st.data(), front=st.binary(max_size=3), behind=st.binary(max_size=3))
+def test_a_derived_scanner_takes_what_its_construct_would(
+    layout: Layout, data: st.DataObject, front: bytes, behind: bytes
+) -> None:
+    assume(not isinstance(layout.fields[-1], Rest))
+    scan = derive_scanner(layout)
+    whole = front + data.draw(bytes_of(layout)) + behind
+    scanned = scan(whole, len(front))
+    if scanned is None:
+        for end in range(len(front), len(whole) + 1):
+            with pytest.raises(RemoteProtocolError):
+                layout.parse(whole[len(front) : end])
+    else:
+        *values, end = scanned
+        assert layout.parse(whole[len(front) : end]) == tuple(values)
+
+
+def test_nothing_follows_a_field_that_goes_to_the_end() -> None:
+    with pytest.raises(LocalProtocolError, match="nothing can follow"):
+        derive_scanner(Layout("Thing", Rest("text")))
+    with pytest.raises(LocalProtocolError, match="nothing can follow"):
+        Layout("Thing", Rest("text"), UInt("number"))
 
 
 @given(layout=layouts(), data=st.data())
