@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := $(wildcard ocm tests examples tools)
+CODE := $(wildcard ocm _ocm_pytest.py tests examples tools)
 
 # pyright: node and pyright come as wheels; look for no newer version and for no other node.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1

@@ -8,10 +8,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
 from ocm.client.room import Entrance, Room, Spawn
+from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, RemoteProtocolError
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import room_name, user_name
@@ -25,6 +27,8 @@ from ocm.transport.base import Network
 from ocm.transport.sockets import SocketNetwork
 
 _WILDCARDS: Final = frozenset({"::", "*"})
+_SERVER_HOST: Final = "server"
+"""Where servers live in a simulation; a client lives on a host of its user's name."""
 _jitter: Final[Callable[[], float]] = random.SystemRandom().random
 
 
@@ -87,7 +91,7 @@ async def serve(
         admits: asked for the address (``ocm.protocol.address``) of every connection; False hangs up at once.
         limits: what peers may cost.
         journal: where room logs are kept; in memory by default.
-        network: instead of the real one, for tests.
+        network: instead of the real one, or of the simulation's (``ocm.testing``).
         names_in_reference: put the sender's name into the text for reference programs, whose protocol has no
             place for it.
 
@@ -101,12 +105,13 @@ async def serve(
     """
     where = parse_url(url)
     limits = limits or Limits()
+    environment = _environment(_SERVER_HOST, network)
     server = Server(
-        network or SocketNetwork(),
+        environment.network,
         journal or MemoryJournal(limits),
         limits=limits,
-        randomness=secrets.token_bytes,
-        epoch_s=time.time() - asyncio.get_running_loop().time(),
+        randomness=environment.randomness,
+        epoch_s=environment.clock() - asyncio.get_running_loop().time(),
         authorize=authorize,
         admits=admits,
         names_in_reference=names_in_reference,
@@ -135,10 +140,10 @@ class Client:
     """Who you are, and at which server: what ``async with ocm.connect(...) as client`` gives."""
 
     def __init__(
-        self, network: Network, url: ServerUrl, user: str, *, password: str | None, limits: Limits, spawn: Spawn
+        self, environment: Environment, url: ServerUrl, user: str, *, password: str | None, limits: Limits, spawn: Spawn
     ) -> None:
         """Made by ``connect``."""
-        self._network = network
+        self._environment = environment
         self._url = url
         self._user = user
         self._password = password
@@ -159,7 +164,8 @@ class Client:
             raise LocalProtocolError("no room is named, neither here nor in the URL")
         _check_name(name, self._limits)
         entrance = Entrance(url=self._url, room=name, user=self._user, create=create, password=self._password)
-        return Membership(Room(self._network, entrance, limits=self._limits, jitter=_jitter, spawn=self._spawn))
+        network, jitter = self._environment.network, self._environment.jitter
+        return Membership(Room(network, entrance, limits=self._limits, jitter=jitter, spawn=self._spawn))
 
 
 class Membership:
@@ -201,7 +207,7 @@ async def connect(
         user: your name, 1 to 32 characters.
         password: shown to the server when a room is entered, where the form has a place for it.
         limits: the allowance to keep to, and how much to keep for a slow reader.
-        network: instead of the real one, for tests.
+        network: instead of the real one, or of the simulation's (``ocm.testing``).
 
     Nothing is sent before a room is entered: classic TCRP has a connection for each room.
 
@@ -214,7 +220,17 @@ async def connect(
         raise LocalProtocolError("a server to connect to has ports above 0")
     _check_user(user, limits)
     async with _Background() as background:
-        yield Client(network or SocketNetwork(), where, user, password=password, limits=limits, spawn=background.spawn)
+        environment = _environment(user, network)
+        yield Client(environment, where, user, password=password, limits=limits, spawn=background.spawn)
+
+
+def _environment(host: str, network: Network | None) -> Environment:
+    """Return what the program's surroundings give: the simulation it is part of, else this machine."""
+    simulation = SIMULATION.get()
+    if simulation is not None:
+        environment = simulation(host)
+        return environment if network is None else replace(environment, network=network)
+    return Environment(network or SocketNetwork(), secrets.token_bytes, _jitter, time.time)
 
 
 class _Background:

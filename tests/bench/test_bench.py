@@ -34,3 +34,9 @@ async def test_a_siege_gets_nothing_and_honest_peers_get_in() -> None:
 async def test_the_codecs_are_timed() -> None:
     figures = await run("codec", "--rounds", "1")
     assert all(value > 0 for value in figures.values())
+
+
+async def test_the_simulated_network_is_timed() -> None:
+    figures = await run("simulate", "--seconds", "3", "--deliveries", "1000")
+    assert figures["room_heard"] > 50
+    assert figures["machine_deliveries"] >= 1000

@@ -1,4 +1,4 @@
-"""The contract of streams, over every implementation: TCP on loopback, and memory."""
+"""The contract of streams, over every implementation: TCP on loopback, memory, and a simulation on perfect links."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from ocm.errors import AddressInUse, ConnectFailed, LocalProtocolError, TransportClosed
 from ocm.protocol.address import Address, ip_of, is_loopback, make_address, port_of
 from ocm.transport.base import Accept, Network, Stream, StreamHandler, StreamListener
+from ocm.transport.link_model import PERFECT, LinkModel
 from ocm.transport.memory import MemoryNetwork
+from ocm.transport.sim import SimNetwork
 from ocm.transport.sockets import SocketNetwork
 
 LOOPBACK = "127.0.0.1"
@@ -69,13 +71,24 @@ class Ear:
         self._changes.tell()
 
 
+def make_network(kind: str) -> Network:
+    match kind:
+        case "memory":
+            return MemoryNetwork()
+        case "sim":
+            return SimNetwork(LinkModel(seed=0, path=PERFECT))
+        case _:
+            return SocketNetwork()
+
+
 class Bench:
     """One implementation under test."""
 
     def __init__(self, kind: str, changes: Waiter) -> None:
         self.kind = kind
         self.host = None if "dual-stack" in kind else LOOPBACK
-        self.network: Network = MemoryNetwork() if kind == "memory" else SocketNetwork()
+        self.address = "10.0.0.1" if kind == "sim" else LOOPBACK
+        self.network: Network = make_network(kind)
         self.changes = changes
         self._ears: list[Ear] = []
         self._listeners: list[StreamListener] = []
@@ -121,7 +134,7 @@ class Bench:
             assert ear.heard.count("eof") <= 1
 
 
-@pytest.fixture(params=["tcp v4", "tcp dual-stack", "memory"])
+@pytest.fixture(params=["tcp v4", "tcp dual-stack", "memory", "sim"])
 async def bench(request: pytest.FixtureRequest, need_ipv6: Callable[[], None], changes: Waiter) -> AsyncIterator[Bench]:
     if "dual-stack" in request.param:
         need_ipv6()
@@ -152,7 +165,7 @@ async def test_both_ends_know_both_addresses(bench: Bench) -> None:
     assert port_of(ours.stream.local) == port_of(theirs.stream.remote)
     assert port_of(ours.stream.remote) == port_of(theirs.stream.local)
     for address in (ours.stream.local, ours.stream.remote, theirs.stream.local, theirs.stream.remote):
-        assert ip_of(address) == bytes([127, 0, 0, 1])
+        assert ip_of(address) == ip_of(make_address(bench.address, 0))
 
 
 async def test_accept_is_asked_before_any_byte_and_may_write_at_once(bench: Bench) -> None:
@@ -464,7 +477,7 @@ async def test_an_accept_that_raises_loses_its_stream(bench: Bench, side: str) -
 async def test_port_0_takes_a_free_one_and_local_tells_which(bench: Bench) -> None:
     first, second = await bench.listen(bench.ear), await bench.listen(bench.ear)
     assert 0 != port_of(first.local) != port_of(second.local) != 0
-    assert is_loopback(first.local) == ("dual-stack" not in bench.kind)
+    assert is_loopback(first.local) == (bench.kind in {"tcp v4", "memory"})
 
 
 async def test_a_port_that_is_taken_is_in_use_and_free_again_after_close(bench: Bench) -> None:
@@ -504,7 +517,7 @@ async def test_many_streams_are_accepted(bench: Bench) -> None:
 
 async def test_a_stream_may_come_from_a_source_address_and_port_asked_for(bench: Bench) -> None:
     free = await bench.listen(bench.ear)
-    source = make_address(LOOPBACK, port_of(free.local))
+    source = make_address(bench.address, port_of(free.local))
     free.close()
     listener = await bench.listen(bench.ear)
     ours = await bench.connect(listener, local=source)
