@@ -1,0 +1,1 @@
+"""The session of TCRP/2: keys, sealing, the path, recovery."""
