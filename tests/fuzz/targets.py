@@ -51,12 +51,16 @@ from ocm.protocol.wire.classic import (
     write_header,
 )
 from ocm.protocol.wire.derive import Reader, Writer
+from ocm.protocol.wire.frames import FRAME_TYPES, read_frames, write_frame, write_frames
 from ocm.protocol.wire.layout import Layout, Value
 from ocm.protocol.wire.payload import RequestPayload, StatusPayload, read_object, write_object
+from ocm.protocol.wire.sealed import read_sealed
+from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
 from tests.vectors import classic
 
 LIMITS: Final = Limits()
+LAYOUTS: Final = {kind.view: kind.layout for kind in FRAME_TYPES}
 FORMS: Final = (Form.OCM, Form.PLAIN, Form.REFERENCE)
 TOKENS: Final = {
     Form.OCM: classic.TOKEN_OCM,
@@ -107,6 +111,32 @@ def derived_write_datagram(data: bytes) -> None:
     else:
         assert fits
         assert written == bytes((len(room), len(token))) + room + token + text
+
+
+def frames(data: bytes) -> None:
+    """TCRP/2: the frames of a datagram are refused or have one spelling, and each is what its layout says."""
+    try:
+        several = read_frames(data)
+    except RemoteProtocolError:
+        return
+    assert write_frames(several) == data
+    at = 0
+    for frame in several:
+        size = len(write_frame(frame))
+        layout = LAYOUTS.get(type(frame))
+        assert layout is None or layout.parse(data[at + 1 : at + size]) == tuple(frame)
+        at += size
+
+
+def sealed(data: bytes) -> None:
+    """TCRP/2: a sealed datagram is none or has one spelling, and a classic reader sees a token of 14 bytes."""
+    parts = read_sealed(data)
+    if parts is None:
+        assert len(data) <= 32 or len(data) > 1500 or data[:2] != b"\0\x0e"
+        return
+    assert write_sealed_header(parts.connection_id, parts.packet_number) == parts.header
+    assert parts.header + parts.sealed == data
+    assert read_datagram(data) == (b"", data[2:16], parts.sealed)
 
 
 def construct_header(data: bytes) -> None:
@@ -526,6 +556,19 @@ _EXCHANGES: Final = (*classic.SEATS.values(), *classic.REFUSALS.values(), classi
 _REQUESTS: Final = tuple(exchange.request for exchange in _EXCHANGES)
 _REPLIES: Final = tuple(b"".join(exchange.replies) for exchange in _EXCHANGES)
 _DATAGRAMS: Final = tuple(data for data, *_ in classic.DATAGRAMS.values())
+_FRAMES: Final = tuple(
+    bytes.fromhex(spelled)
+    for spelled in (
+        "01 0f 0a3820627974657321 0b3820627974657321 00000000",
+        "02 000000000009 00fa 01 05",
+        "03 00000001 0000000000000007 00 0002 6869",
+        "04 00000001 0000000000000007 00 000000000000002a 0000000000000005",
+        "05 00000001 000000000000002a 00000003 0000000000000007 0000000000000005 00 02 0002 6869",
+        "06 00000001 000000000000002a 0100 08 00000001 0000000000000002 0000000000000003 01",
+        "09 00000001 000000000000002a 0000000000000002 0d 0001 04 61776179",
+        "0e 00000001 00000003 00000009 0000000000000004 0001 78",
+    )
+)
 _CUT: Final = b"\x1f\x04\x00"
 _VISIT: Final = (
     classic.OCM_CREATE_1 + classic.OCM_CREATE_2,
@@ -546,6 +589,8 @@ _ALL: Final = (
     Target(derived_read_datagram, 10_000_000, 600),
     Target(derived_write_header, 10_000_000, 48),
     Target(derived_write_datagram, 10_000_000, 600),
+    Target(frames, 10_000_000, 300, _FRAMES),
+    Target(sealed, 10_000_000, 1600, (b"\0\x0e" + bytes(31), b"\0\x0e" + bytes(1498), b"\0\x0e" + bytes(1499))),
     Target(construct_header, 1_000_000, 48),
     Target(construct_datagram, 1_000_000, 600),
     Target(construct_write_header, 1_000_000, 48),

@@ -88,10 +88,20 @@ def take_all_for_the_host(text: str) -> ServerUrl:
     return replace(parse_url(text), host=text)
 
 
+def write_no_frames(several: object) -> bytes:
+    return b""
+
+
+def read_none(data: bytes) -> None:
+    return None
+
+
 BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
     "a header of any size": ("derived_read_header", "read_header", read_header_of_any_size, bytes(33)),
     "no length checks": ("derived_read_datagram", "read_datagram", read_without_checks, b"\5\5room1alic"),
     "no length checks, beside construct": ("construct_datagram", "read_datagram", read_without_checks, b"\5\5room1"),
+    "a frame read without its end": ("frames", "write_frames", write_no_frames, b"\x01"),
+    "a sealed datagram of any size": ("sealed", "read_sealed", read_none, b"\0\x0e" + bytes(31)),
     "a field too short": ("derived_write_header", "write_header", write_any_header, b"@@@12345"),
     "a field too short, beside construct": ("construct_write_header", "write_header", write_any_header, b"@@@12345"),
     "sizes that wrap": ("derived_write_datagram", "write_datagram", write_sizes_that_wrap, b"\x80\x00"),
