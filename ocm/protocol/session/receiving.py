@@ -1,0 +1,198 @@
+"""Getting a room's log to a member, each entry once and in order: both ends.
+
+The server's ``Cursor`` says which entries go out; the client's ``Receiver`` puts what comes into order. Neither knows
+packets: what a lost packet carried is told to the cursor, which sends it again while it is still wanted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Final, TypeAlias
+
+from ocm.errors import RemoteProtocolError
+from ocm.protocol.wire.frames import Gap, Message, Received
+
+ENTRIES_MAX: Final = 256
+"""Entries that may be under way to a member, and that a client keeps to put them into order or until they are read."""
+BYTES_MAX: Final = 256 * 1024
+"""Bytes of bodies that may be under way to a member."""
+TELL_AFTER: Final = 64
+"""Entries taken before the server is told at once."""
+TELL_AFTER_S: Final = 0.1
+"""How long it may otherwise not be told."""
+RETENTION: Final = 1
+"""The reason of a gap: these entries are no longer kept."""
+
+Delivered: TypeAlias = Message | Gap
+"""What a member sees of the log: an entry, or that some are missing."""
+
+
+class Receiver:
+    """A client's end: takes entries in any order and any number of times, gives each once and in order.
+
+    What comes twice or sooner than it was wanted is dropped.
+    """
+
+    def __init__(self, room: int, *, last: int = 0) -> None:
+        """Start behind entry ``last`` of the room with this handle."""
+        self._room = room
+        self._early: dict[int, Message] = {}
+        self._gaps: list[Gap] = []
+        self._ready: deque[Delivered] = deque()
+        self._up_to = last
+        self._read_up_to = last
+        self._told = Received(room, last, ENTRIES_MAX)
+        self._due_s: float | None = None
+
+    @property
+    def up_to(self) -> int:
+        """The entry up to which all came, or are known to be missing."""
+        return self._up_to
+
+    def receive(self, message: Message, *, now_s: float) -> None:
+        """Take an entry."""
+        if self._up_to < message.seq <= self._read_up_to + ENTRIES_MAX:
+            self._early.setdefault(message.seq, message)
+            self._move_on(now_s)
+
+    def miss(self, gap: Gap, *, now_s: float) -> None:
+        """Hear that entries will not come. Those of them that did come are given all the same.
+
+        Raises ``RemoteProtocolError`` for more gaps than any log has.
+        """
+        if gap.last <= self._up_to or gap in self._gaps:
+            return
+        if len(self._gaps) >= ENTRIES_MAX:
+            raise RemoteProtocolError("too many gaps")
+        self._gaps.append(gap)
+        self._move_on(now_s)
+
+    def read(self, *, now_s: float) -> Delivered | None:
+        """Return the next entry for the user, or None while there is none."""
+        if not self._ready:
+            return None
+        delivered = self._ready.popleft()
+        self._read_up_to = delivered.last if isinstance(delivered, Gap) else delivered.seq
+        self._schedule(now_s)
+        return delivered
+
+    def next_timeout_s(self) -> float | None:
+        """When the server is to be told; None: it knows."""
+        return self._due_s
+
+    def received(self) -> Received | None:
+        """Return what to tell the server now, if it does not know; it counts as told."""
+        if self._due_s is None:
+            return None
+        self._due_s = None
+        self._told = self._now()
+        return self._told
+
+    def lose(self, received: Received, *, now_s: float) -> None:
+        """Hear that what the server was told was lost: the latest goes again, nothing older."""
+        if received == self._told:
+            self._due_s = now_s
+
+    def _move_on(self, now_s: float) -> None:
+        while True:
+            following = self._up_to + 1
+            if (message := self._early.pop(following, None)) is not None:
+                self._ready.append(message)
+                self._up_to = following
+                continue
+            gap = next((gap for gap in self._gaps if gap.first <= following <= gap.last), None)
+            if gap is None:
+                break
+            self._up_to = min([gap.last, *(seq - 1 for seq in self._early)])
+            self._ready.append(Gap(self._room, following, self._up_to, gap.reason))
+        self._gaps = [gap for gap in self._gaps if gap.last > self._up_to]
+        self._schedule(now_s)
+
+    def _schedule(self, now_s: float) -> None:
+        now = self._now()
+        if now == self._told:
+            return
+        moved = now.up_to + now.credit - self._told.up_to - self._told.credit
+        if max(now.up_to - self._told.up_to, moved) >= TELL_AFTER:
+            self._due_s = now_s
+        elif self._due_s is None:
+            self._due_s = now_s + TELL_AFTER_S
+
+    def _now(self) -> Received:
+        """The edge, ``up_to + credit``, never falls: it lies ``ENTRIES_MAX`` behind what was read."""
+        return Received(self._room, self._up_to, max(0, self._read_up_to + ENTRIES_MAX - self._up_to))
+
+
+class Cursor:
+    """The server's end for one member: which entries of the log go out next."""
+
+    def __init__(self, room: int, *, last: int, head: int, oldest: int = 1) -> None:
+        """Start behind entry ``last``, with a log of entries ``oldest`` to ``head``."""
+        self._room = room
+        self._next = last + 1
+        self._up_to = last
+        self._edge = last + ENTRIES_MAX
+        self._head = head
+        self._oldest = oldest
+        self._lost: list[int] = []
+        self._sizes: dict[int, int] = {}
+        self._bytes = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be sent, now or when there is credit."""
+        return bool(self._lost) or self._next <= self._head
+
+    def grow(self, head: int) -> None:
+        """Hear that the log ends with entry ``head`` now."""
+        self._head = max(self._head, head)
+
+    def forget(self, oldest: int) -> None:
+        """Hear that the log begins with entry ``oldest`` now."""
+        self._oldest = max(self._oldest, oldest)
+
+    def next(self) -> int | Gap | None:
+        """Return the entry to send, or the gap to tell of; None: nothing goes just now. Then call ``sent``."""
+        while self._lost and self._lost[0] <= self._up_to:
+            heapq.heappop(self._lost)
+        first = self._lost[0] if self._lost else self._next
+        if first < self._oldest and first <= self._head:
+            return Gap(self._room, first, min(self._oldest - 1, self._head), RETENTION)
+        if self._lost:
+            return first
+        if first > self._head or first > self._edge or self._bytes >= BYTES_MAX:
+            return None
+        return first
+
+    def sent(self, what: int | Gap, size: int) -> None:
+        """Note that what ``next`` returned went out, with a body of ``size`` bytes."""
+        if isinstance(what, Gap):
+            while self._lost and self._lost[0] <= what.last:
+                heapq.heappop(self._lost)
+            for seq in [seq for seq in self._sizes if seq <= what.last]:
+                self._bytes -= self._sizes.pop(seq)
+            self._next = max(self._next, what.last + 1)
+            return
+        if self._lost and self._lost[0] == what:
+            heapq.heappop(self._lost)
+        self._next = max(self._next, what + 1)
+        self._bytes += size - self._sizes.get(what, 0)
+        self._sizes[what] = size
+
+    def lose(self, seq: int) -> None:
+        """Hear that the packet with an entry was lost: it goes again, unless it is known to have come."""
+        if seq > self._up_to and seq not in self._lost:
+            heapq.heappush(self._lost, seq)
+
+    def receive(self, received: Received) -> None:
+        """Take what the member says it has.
+
+        Raises ``RemoteProtocolError`` when it claims entries that were never sent.
+        """
+        if received.up_to >= self._next:
+            raise RemoteProtocolError("entries are acknowledged that were never sent")
+        self._up_to = max(self._up_to, received.up_to)
+        self._edge = max(self._edge, received.up_to + received.credit)
+        for seq in [seq for seq in self._sizes if seq <= self._up_to]:
+            self._bytes -= self._sizes.pop(seq)

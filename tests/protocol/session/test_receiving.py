@@ -1,0 +1,257 @@
+"""The two ends of a room's log: each entry once and in order, over any link and to any reader."""
+
+from __future__ import annotations
+
+import heapq
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocm.errors import RemoteProtocolError
+from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, Cursor, Receiver
+from ocm.protocol.wire.frames import Gap, Message, Received
+
+ROOM = 7
+
+
+def entry(seq: int, body: bytes = b"text") -> Message:
+    return Message(ROOM, seq, 1, seq, 0, 0, 0, body)
+
+
+def read_all(receiver: Receiver) -> list[int | tuple[int, int]]:
+    seen: list[int | tuple[int, int]] = []
+    while (delivered := receiver.read(now_s=0.0)) is not None:
+        seen.append((delivered.first, delivered.last) if isinstance(delivered, Gap) else delivered.seq)
+    return seen
+
+
+# --- the client's end -----------------------------------------------------------------------------------------
+
+
+def test_entries_are_given_once_and_in_order() -> None:
+    receiver = Receiver(ROOM, last=10)
+    for seq in (12, 10, 13, 12, 1):
+        receiver.receive(entry(seq), now_s=0.0)
+    assert read_all(receiver) == []
+    receiver.receive(entry(11), now_s=0.0)
+    receiver.receive(entry(11), now_s=0.0)
+    assert read_all(receiver) == [11, 12, 13]
+    assert receiver.up_to == 13
+
+
+def test_what_comes_sooner_than_it_was_wanted_is_dropped() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(ENTRIES_MAX + 1), now_s=0.0)
+    for seq in range(1, ENTRIES_MAX + 1):
+        receiver.receive(entry(seq), now_s=0.0)
+    assert len(read_all(receiver)) == ENTRIES_MAX
+    receiver.receive(entry(ENTRIES_MAX + 1), now_s=0.0)
+    assert read_all(receiver) == [ENTRIES_MAX + 1]
+
+
+def test_a_gap_is_given_in_its_place() -> None:
+    receiver = Receiver(ROOM)
+    receiver.miss(Gap(ROOM, 3, 6, 1), now_s=0.0)
+    receiver.receive(entry(1), now_s=0.0)
+    assert read_all(receiver) == [1]
+    receiver.receive(entry(7), now_s=0.0)
+    receiver.receive(entry(2), now_s=0.0)
+    assert read_all(receiver) == [2, (3, 6), 7]
+    receiver.miss(Gap(ROOM, 3, 6, 1), now_s=0.0)
+    assert read_all(receiver) == []
+
+
+def test_what_did_come_is_given_though_a_gap_names_it() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(3), now_s=0.0)
+    receiver.receive(entry(4), now_s=0.0)
+    receiver.miss(Gap(ROOM, 1, 6, 1), now_s=0.0)
+    assert read_all(receiver) == [(1, 2), 3, 4, (5, 6)]
+
+
+def test_a_gap_may_begin_before_what_was_given() -> None:
+    receiver = Receiver(ROOM, last=5)
+    receiver.miss(Gap(ROOM, 1, 8, 1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 1, 8, 1), now_s=0.0)
+    assert read_all(receiver) == [(6, 8)]
+
+
+def test_gaps_are_bounded() -> None:
+    receiver = Receiver(ROOM)
+    for number in range(ENTRIES_MAX):
+        receiver.miss(Gap(ROOM, 2 * number + 10, 2 * number + 10, 1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 10, 10, 1), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="too many gaps"):
+        receiver.miss(Gap(ROOM, 9999, 9999, 1), now_s=0.0)
+
+
+def test_the_server_is_told_within_100_ms_or_after_64_entries() -> None:
+    receiver = Receiver(ROOM)
+    assert receiver.next_timeout_s() is None
+    assert receiver.received() is None
+    receiver.receive(entry(1), now_s=5.0)
+    assert receiver.next_timeout_s() == pytest.approx(5.1)
+    receiver.receive(entry(2), now_s=5.05)
+    assert receiver.next_timeout_s() == pytest.approx(5.1)
+    for seq in range(3, 65):
+        receiver.receive(entry(seq), now_s=5.06)
+    assert receiver.next_timeout_s() == 5.06
+    assert receiver.received() == Received(ROOM, 64, ENTRIES_MAX - 64)
+    assert receiver.next_timeout_s() is None
+
+
+def test_what_the_server_was_told_goes_again_when_it_was_lost_and_is_the_latest() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(1), now_s=1.0)
+    first = receiver.received()
+    assert first is not None
+    receiver.receive(entry(2), now_s=2.0)
+    second = receiver.received()
+    assert second is not None
+    receiver.lose(first, now_s=3.0)
+    assert receiver.next_timeout_s() is None
+    receiver.lose(second, now_s=3.0)
+    assert receiver.next_timeout_s() == 3.0
+    assert receiver.received() == second
+
+
+def test_a_slow_reader_stops_its_credit_and_the_edge_never_falls() -> None:
+    receiver = Receiver(ROOM)
+    edges: list[int] = []
+    for seq in range(1, ENTRIES_MAX + 1):
+        receiver.receive(entry(seq), now_s=float(seq))
+        told = receiver.received()
+        assert told is not None
+        edges.append(told.up_to + told.credit)
+    assert edges == [ENTRIES_MAX] * ENTRIES_MAX
+    for _ in range(ENTRIES_MAX):
+        receiver.read(now_s=999.0)
+    assert receiver.received() == Received(ROOM, ENTRIES_MAX, ENTRIES_MAX)
+
+
+# --- the server's end -----------------------------------------------------------------------------------------
+
+
+def send(cursor: Cursor, size: int = 4) -> list[int | Gap]:
+    out: list[int | Gap] = []
+    while (what := cursor.next()) is not None:
+        cursor.sent(what, size)
+        out.append(what)
+    return out
+
+
+def test_entries_go_out_as_far_as_there_is_credit() -> None:
+    cursor = Cursor(ROOM, last=0, head=300)
+    assert send(cursor) == list(range(1, ENTRIES_MAX + 1))
+    assert cursor.is_behind
+    cursor.receive(Received(ROOM, 10, ENTRIES_MAX))
+    assert send(cursor) == list(range(ENTRIES_MAX + 1, ENTRIES_MAX + 11))
+    cursor.receive(Received(ROOM, 9, 0))
+    assert send(cursor) == []
+    cursor.receive(Received(ROOM, 100, ENTRIES_MAX))
+    assert send(cursor) == list(range(ENTRIES_MAX + 11, 301))
+    assert not cursor.is_behind
+    cursor.grow(301)
+    assert send(cursor) == [301]
+
+
+def test_bodies_under_way_are_bounded() -> None:
+    cursor = Cursor(ROOM, last=0, head=100)
+    assert len(send(cursor, BYTES_MAX // 4)) == 4
+    cursor.receive(Received(ROOM, 2, ENTRIES_MAX))
+    assert len(send(cursor, BYTES_MAX // 4)) == 2
+
+
+def test_what_was_lost_goes_again_first_unless_it_came() -> None:
+    cursor = Cursor(ROOM, last=0, head=9)
+    send(cursor)
+    for seq in (5, 3, 5, 1):
+        cursor.lose(seq)
+    cursor.receive(Received(ROOM, 2, ENTRIES_MAX))
+    cursor.lose(2)
+    cursor.grow(10)
+    assert send(cursor) == [3, 5, 10]
+
+
+def test_who_falls_behind_retention_is_told() -> None:
+    cursor = Cursor(ROOM, last=3, head=20, oldest=10)
+    assert send(cursor) == [Gap(ROOM, 4, 9, 1), *range(10, 21)]
+    cursor.lose(12)
+    cursor.lose(15)
+    cursor.forget(14)
+    assert send(cursor) == [Gap(ROOM, 12, 13, 1), 15]
+    cursor.lose(20)
+    cursor.forget(30)
+    assert send(cursor) == [Gap(ROOM, 20, 20, 1)]
+
+
+def test_nobody_has_what_was_never_sent() -> None:
+    cursor = Cursor(ROOM, last=0, head=2)
+    send(cursor)
+    cursor.receive(Received(ROOM, 2, ENTRIES_MAX))
+    with pytest.raises(RemoteProtocolError, match="never sent"):
+        cursor.receive(Received(ROOM, 3, ENTRIES_MAX))
+
+
+# --- both -----------------------------------------------------------------------------------------------------
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.sampled_from([0.0, 0.1, 0.3, 0.6]),
+    count=st.integers(1, 600),
+    forgets=st.booleans(),
+)
+def test_each_entry_is_read_once_and_in_order(seed: int, loss: float, count: int, forgets: bool) -> None:
+    """Frames vanish, come twice and overtake each other; the reader is slow; the log may forget its beginning."""
+    chance = Random(seed)
+    receiver, cursor = Receiver(ROOM), Cursor(ROOM, last=0, head=0)
+    head, oldest, order, now_s = 0, 1, 0, 0.0
+    flying: list[tuple[float, int, bool, Message | Gap | Received]] = []
+    read: list[int | Gap] = []
+
+    def fly(frame: Message | Gap | Received) -> None:
+        nonlocal order
+        for _ in range(2 if chance.random() < 0.1 else 1):
+            order += 1
+            heapq.heappush(flying, (now_s + chance.random(), order, chance.random() < loss, frame))
+
+    for _ in range(200_000):
+        now_s += 0.05
+        if head < count:
+            head = min(count, head + chance.randrange(40))
+            cursor.grow(head)
+            if forgets and chance.random() < 0.05:
+                oldest = max(oldest, chance.randrange(head + 1))
+                cursor.forget(oldest)
+        while (what := cursor.next()) is not None:
+            cursor.sent(what, 4)
+            fly(what if isinstance(what, Gap) else entry(what))
+        while flying and flying[0][0] <= now_s:
+            _, _, is_lost, frame = heapq.heappop(flying)
+            match frame:
+                case Message():
+                    cursor.lose(frame.seq) if is_lost else receiver.receive(frame, now_s=now_s)
+                case Gap():
+                    fly(frame) if is_lost else receiver.miss(frame, now_s=now_s)
+                case Received():
+                    receiver.lose(frame, now_s=now_s) if is_lost else cursor.receive(frame)
+        for _ in range(chance.randrange(60)):
+            delivered = receiver.read(now_s=now_s)
+            if delivered is not None:
+                read.append(delivered if isinstance(delivered, Gap) else delivered.seq)
+        due_s = receiver.next_timeout_s()
+        if due_s is not None and due_s <= now_s and (told := receiver.received()) is not None:
+            fly(told)
+        if head == count and receiver.up_to == count and not cursor.is_behind and not flying:
+            break
+    expected = 1
+    while (delivered := receiver.read(now_s=now_s)) is not None:
+        read.append(delivered if isinstance(delivered, Gap) else delivered.seq)
+    for one in read:
+        assert (one.first if isinstance(one, Gap) else one) == expected
+        assert not isinstance(one, Gap) or one.last < oldest
+        expected = (one.last if isinstance(one, Gap) else one) + 1
+    assert expected == count + 1
