@@ -78,6 +78,16 @@ def test_a_gap_may_begin_before_what_was_given() -> None:
     assert read_all(receiver) == [(6, 8)]
 
 
+def test_what_was_given_long_ago_is_in_nobodys_way() -> None:
+    receiver = Receiver(ROOM)
+    for _ in range(2):
+        receiver.receive(entry(1), now_s=0.0)
+    receiver.receive(entry(2), now_s=0.0)
+    receiver.receive(entry(1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 3, 9, 1), now_s=0.0)
+    assert read_all(receiver) == [1, 2, (3, 9)]
+
+
 def test_gaps_are_bounded() -> None:
     receiver = Receiver(ROOM)
     for number in range(ENTRIES_MAX):
@@ -185,6 +195,15 @@ def test_who_falls_behind_retention_is_told() -> None:
     cursor.lose(20)
     cursor.forget(30)
     assert send(cursor) == [Gap(ROOM, 20, 20, 1)]
+
+
+def test_of_two_reports_that_were_swapped_the_better_one_holds() -> None:
+    cursor = Cursor(ROOM, last=0, head=999)
+    send(cursor)
+    cursor.receive(Received(ROOM, 20, ENTRIES_MAX))
+    cursor.receive(Received(ROOM, 10, ENTRIES_MAX))
+    cursor.lose(15)
+    assert send(cursor) == list(range(ENTRIES_MAX + 1, ENTRIES_MAX + 21))
 
 
 def test_nobody_has_what_was_never_sent() -> None:
