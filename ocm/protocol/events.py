@@ -40,7 +40,9 @@ class Message:
     """Somebody said something. The text is as it came: escape it (``ocm.safe_text``) before showing it."""
 
     sender: Person
+    """Who said it."""
     text: str
+    """What was said, as it came."""
     seq: int | None = None
     """Place in the room's order, where the profile tells."""
 
@@ -50,8 +52,11 @@ class Receipt:
     """One of our own messages has come as far as it will."""
 
     message_id: int
+    """What ``post`` returned."""
     text: str
+    """What was said."""
     delivery: Delivery
+    """How far it has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class MemberJoined:
     """Somebody came in."""
 
     member: Person
+    """Who."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,9 @@ class MemberLeft:
     """Somebody is gone, and why."""
 
     member: Person
+    """Who."""
     reason: Reason
+    """Why, as far as the profile tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class RoomClosed:
     """The room is over, and why; iteration then ends."""
 
     reason: Reason
+    """Why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class Removed:
     """We are no longer a member, though the room goes on; iteration then ends."""
 
     reason: Reason
+    """Why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ class Gap:
     """So many events were dropped because they were not read in time."""
 
     missed: int
+    """How many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,7 @@ class Slowed:
     """We sent faster than the server allows; so many messages of ours were dropped."""
 
     dropped: int
+    """How many messages, since the last time this was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class Announcement:
     """The server says something in its own name. It is a peer's text: escape it before showing it."""
 
     text: str
+    """What it says, as it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,7 @@ class ConnectionChanged:
     """The way to the server was lost or found again."""
 
     connection: Connection
+    """How the room is reached from now on."""
     attempt: int = 0
     """How often it was tried since it was lost."""
 

@@ -74,8 +74,11 @@ class HubCounts:
     """How much there is."""
 
     rooms: int
+    """Rooms that are open."""
     members: int
+    """Members of all rooms."""
     pending: int
+    """Records that wait for the journal."""
 
 
 class _Hall:

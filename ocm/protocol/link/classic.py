@@ -210,11 +210,17 @@ class DoorCounters:
     """Datagrams that were not let in, and why. None of them was answered."""
 
     malformed: int = 0
+    """Empty, or shorter than their sizes say."""
     unknown_token: int = 0
+    """With a token of nobody, or none."""
     wrong_room: int = 0
+    """With the token of a seat in another room."""
     wrong_address: int = 0
+    """From an address that the token's seat does not have."""
     not_text: int = 0
+    """With a text that is not UTF-8."""
     oversized: int = 0
+    """With a text too long for a member of this name in this room."""
 
 
 @dataclass(slots=True)

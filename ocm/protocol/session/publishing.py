@@ -1,0 +1,287 @@
+"""Getting a member's messages into a room's log, each once and in order: both ends.
+
+The client's ``Publisher`` numbers messages and sends them until it knows what became of them; the server's ``Intake``
+takes each number once, whatever is sent again, and remembers what it answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from ocm.errors import LocalProtocolError
+from ocm.protocol.wire.frames import MESSAGE_ID_MAX, Message, Publish, Published
+
+UNSETTLED_MAX: Final = 64
+"""Messages of one member and room that may be under way, and that a server keeps to put them into order."""
+HELD_BYTES_MAX: Final = 256 * 1024
+"""Bytes of bodies that a server keeps to put them into order."""
+ANSWERS_KEPT: Final = 64
+"""Answers a server remembers for each member, apart from the log's retention."""
+SILENCE_S: Final = 5.0
+"""A message is sent again when nothing was heard of it for so long, though no packet of it was lost."""
+
+
+class Status(IntEnum):
+    """What became of a message: below 16 it may be tried again, from 16 on never."""
+
+    ACCEPTED = 0
+    RATE_LIMITED = 1
+    STORAGE = 2
+    UNAVAILABLE = 3
+    TOO_LARGE = 16
+    INVALID = 17
+    FORBIDDEN = 18
+    CLOSED = 19
+    ID_REUSED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a message's author is told, in the order of posting."""
+
+    message_id: int
+    status: int
+    """0: in the room; else why it was refused for good."""
+    seq: int
+    """Its place in the room's log; 0 when it was refused."""
+
+
+@dataclass(slots=True)
+class _Posted:
+    kind: int
+    body: bytes = field(repr=False)
+    sent_s: float | None = None
+    settled: Settled | None = None
+
+
+class Publisher:
+    """A client's end for one room. ``detach`` and ``attach`` carry it over lost connections."""
+
+    def __init__(self, *, mark: int = 0) -> None:
+        """Number messages from ``mark`` + 1 on. Nothing is sent before ``attach``."""
+        self._room: int | None = None
+        self._last_id = mark
+        self._posted: OrderedDict[int, _Posted] = OrderedDict()
+        self._not_before_s: float | None = None
+
+    @property
+    def lowest_id(self) -> int:
+        """The lowest id still to come: what a JOIN tells the server."""
+        return next(iter(self._posted), self._last_id + 1)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything posted is in the room or refused, and its author told."""
+        return not self._posted
+
+    def post(self, body: bytes, kind: int = 0) -> int:
+        """Take a message; return its id.
+
+        Raises ``LocalProtocolError`` when all ids are used up.
+        """
+        if self._last_id >= MESSAGE_ID_MAX:
+            raise LocalProtocolError("no message id is left in this room")
+        self._last_id += 1
+        self._posted[self._last_id] = _Posted(kind, body)
+        return self._last_id
+
+    def attach(self, room: int, *, mark: int) -> None:
+        """Speak to a server that knows the room by handle ``room`` and has taken ids up to ``mark``.
+
+        What it has taken and not told us is sent again, and answered from what it remembers. New messages are
+        numbered above the mark.
+        """
+        self.detach()
+        self._room = room
+        self._last_id = max(self._last_id, mark)
+
+    def detach(self) -> None:
+        """Hear that the connection is lost: what was sent waits to be sent again."""
+        self._room = None
+        self._not_before_s = None
+        for posted in self._posted.values():
+            posted.sent_s = None
+
+    def next(self, *, now_s: float) -> Publish | None:
+        """Return the message to send now, or None. It counts as sent."""
+        if self._room is None or (self._not_before_s is not None and now_s < self._not_before_s):
+            return None
+        for message_id, posted in self._under_way():
+            is_due = posted.sent_s is None or now_s - posted.sent_s >= SILENCE_S
+            if posted.settled is None and is_due:
+                posted.sent_s = now_s
+                return Publish(self._room, message_id, posted.kind, posted.body)
+        return None
+
+    def next_timeout_s(self) -> float | None:
+        """When ``next`` has something that it does not have yet; None: not before something else happens."""
+        if self._room is None:
+            return None
+        sent = [posted.sent_s for _, posted in self._under_way() if posted.settled is None]
+        if not sent:
+            return None
+        due_s = min(0.0 if sent_s is None else sent_s + SILENCE_S for sent_s in sent)
+        return due_s if self._not_before_s is None else max(due_s, self._not_before_s)
+
+    def lose(self, message_id: int) -> None:
+        """Hear that the packet with a message was lost: it goes again, unless its fate is known."""
+        posted = self._posted.get(message_id)
+        if posted is not None:
+            posted.sent_s = None
+
+    def answer(self, published: Published, *, now_s: float) -> list[Settled]:
+        """Take the server's answer; return what there is to tell the author now, in the order of posting."""
+        posted = self._posted.get(published.message_id)
+        if posted is None or posted.settled is not None:
+            return []
+        if 0 < published.status < Status.TOO_LARGE:  # this one waits, and all behind it with it
+            self._not_before_s = max(self._not_before_s or 0.0, now_s + published.time_ms / 1000)
+            for message_id, later in self._posted.items():
+                if message_id >= published.message_id:
+                    later.sent_s = None
+            return []
+        posted.settled = Settled(published.message_id, published.status, published.seq)
+        return self._tell()
+
+    def hear(self, message: Message) -> list[Settled]:
+        """Take our own message as it came back with the log: that settles it, too."""
+        posted = self._posted.get(message.message_id)
+        if posted is None or posted.settled is not None:
+            return []
+        posted.settled = Settled(message.message_id, Status.ACCEPTED, message.seq)
+        return self._tell()
+
+    def _under_way(self) -> Iterator[tuple[int, _Posted]]:
+        """The oldest messages, as many as may be under way."""
+        lowest = self.lowest_id
+        for message_id, posted in self._posted.items():
+            if message_id >= lowest + UNSETTLED_MAX:
+                return
+            yield message_id, posted
+
+    def _tell(self) -> list[Settled]:
+        told: list[Settled] = []
+        while self._posted:
+            message_id, posted = next(iter(self._posted.items()))
+            if posted.settled is None:
+                break
+            told.append(posted.settled)
+            del self._posted[message_id]
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    seq: int
+    time_ms: int
+    digest: bytes
+
+
+class Intake:
+    """The server's end for one member of a room.
+
+    ``offer`` what came; then, while there is a ``next``, ``take`` it into the journal or ``defer`` it; tell ``settle``
+    what the journal has, or ``fail`` that it has nothing.
+    """
+
+    def __init__(self, *, mark: int = 0) -> None:
+        """Take ids from ``mark`` + 1 on."""
+        self.mark = mark
+        """The highest id that is settled: all below are too."""
+        self._taken_up_to = mark
+        self._held: dict[int, Publish] = {}
+        self._held_bytes = 0
+        self._taken: OrderedDict[int, bytes] = OrderedDict()
+        self._answers: OrderedDict[int, _Answer] = OrderedDict()
+        self._deferred: tuple[int, int, int] | None = None
+
+    def raise_to(self, lowest_id: int) -> None:
+        """Hear the lowest id still to come: those below will never come, and are not waited for."""
+        if not self._taken and lowest_id - 1 > self.mark:
+            self.mark = self._taken_up_to = lowest_id - 1
+            self._deferred = None
+            for message_id in [message_id for message_id in self._held if message_id < lowest_id]:
+                self._held_bytes -= len(self._held.pop(message_id).body)
+
+    def offer(self, publish: Publish) -> Published | None:
+        """Take what came; return the answer where there is one at once."""
+        message_id = publish.message_id
+        if message_id <= self.mark:
+            return self._answer_again(publish)
+        if message_id <= self._taken_up_to:
+            return None  # its answer is under way
+        if self._deferred is not None:
+            deferred_id, status, wait_ms = self._deferred
+            if message_id != deferred_id:
+                return Published(publish.room, message_id, status, 0, wait_ms)
+            self._deferred = None
+        is_far = message_id > self._taken_up_to + UNSETTLED_MAX
+        if is_far or self._held_bytes + len(publish.body) > HELD_BYTES_MAX:
+            return None  # sent again when those before it are settled
+        if message_id not in self._held:
+            self._held[message_id] = publish
+            self._held_bytes += len(publish.body)
+        return None
+
+    def next(self) -> Publish | None:
+        """Return the next message in order, if it came."""
+        return self._held.get(self._taken_up_to + 1)
+
+    def take(self, publish: Publish) -> None:
+        """Note that what ``next`` returned is on its way into the journal, as a message or a final refusal."""
+        del self._held[publish.message_id]
+        self._held_bytes -= len(publish.body)
+        self._taken_up_to = publish.message_id
+        self._taken[publish.message_id] = _digest(publish)
+
+    def defer(self, publish: Publish, status: Status, *, wait_ms: int) -> list[Published]:
+        """Refuse what ``next`` returned for now: it and all behind it are refused until it comes again."""
+        self._deferred = (publish.message_id, status, wait_ms)
+        refused = [Published(publish.room, message_id, status, 0, wait_ms) for message_id in sorted(self._held)]
+        self._held.clear()
+        self._held_bytes = 0
+        return refused
+
+    def settle(self, room: int, message_id: int, status: int, *, seq: int, time_ms: int) -> Published:
+        """Note that the journal has the oldest taken message; return its answer.
+
+        Raises ``LocalProtocolError`` when it is not the oldest.
+        """
+        if next(iter(self._taken), None) != message_id:
+            raise LocalProtocolError("messages are settled in the order they were taken")
+        answer = _Answer(status, seq, time_ms, self._taken.pop(message_id))
+        self.mark = message_id
+        self._answers[message_id] = answer
+        if len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+        return Published(room, message_id, status, seq, time_ms)
+
+    def fail(self, room: int, *, wait_ms: int) -> list[Published]:
+        """Hear that the journal has nothing of what was taken since the last ``settle``: it may come again."""
+        taken = list(self._taken)
+        self._taken.clear()
+        self._taken_up_to = self.mark
+        if taken:
+            self._deferred = (taken[0], Status.STORAGE, wait_ms)
+        held = sorted(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        return [Published(room, message_id, Status.STORAGE, 0, wait_ms) for message_id in (*taken, *held)]
+
+    def _answer_again(self, publish: Publish) -> Published | None:
+        known = self._answers.get(publish.message_id)
+        if known is None:
+            return None  # settled so long ago that its author has been told
+        if known.digest != _digest(publish):
+            return Published(publish.room, publish.message_id, Status.ID_REUSED, 0, 0)
+        return Published(publish.room, publish.message_id, known.status, known.seq, known.time_ms)
+
+
+def _digest(publish: Publish) -> bytes:
+    return hashlib.sha256(bytes([publish.kind]) + publish.body).digest()
