@@ -156,6 +156,18 @@ def test_messages_are_taken_once_and_in_order() -> None:
     assert take_all(intake) == []
 
 
+def test_what_is_on_its_way_into_the_journal_takes_no_room_when_it_comes_again() -> None:
+    intake = Intake()
+    large = bytes(HELD_BYTES_MAX // 2)
+    intake.offer(said(1, large))
+    assert take_all(intake) == [1]
+    for _ in range(2):
+        intake.offer(said(1, large))
+    intake.offer(said(3, large))
+    intake.offer(said(2))
+    assert take_all(intake) == [2, 3]
+
+
 def test_what_is_sent_again_is_answered_from_memory() -> None:
     intake = Intake()
     for message_id in range(1, ANSWERS_KEPT + 2):
