@@ -1,0 +1,116 @@
+"""Where a peer is: its address, and the candidates that have still to prove themselves (RFC 9000 sections 8 and 9).
+
+The server's side of roaming. Nobody is sent more than three times what came from there before it has answered a
+challenge, so a spoofed source is no way to flood a third party.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ocm.protocol.address import Address
+from ocm.protocol.session.keys import Randomness
+
+AMPLIFICATION: Final = 3
+"""Bytes to an address that has not answered, for each byte that came from it."""
+UNPROVED_PACKETS_MAX: Final = 3
+"""Datagrams to an address that has not answered."""
+CANDIDATES_MAX: Final = 2
+CHALLENGE_SIZE: Final = 8
+CHALLENGES_MAX: Final = 3
+"""Tries to challenge one candidate."""
+CHALLENGE_AFTER_S: Final = 0.5
+"""How long an answer may take before the next try."""
+CHANGE_AFTER_S: Final = 1.0
+"""The address changes at most this often."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An address that has not answered a challenge."""
+
+    address: Address
+    challenge: bytes
+    received: int = 0
+    """Bytes that came from it."""
+    sent: int = 0
+    packets: int = 0
+    tries: int = 0
+    due_s: float = 0.0
+    """When to challenge it, again or for the first time."""
+
+    def budget(self) -> int:
+        """Return how many bytes may be sent to it now."""
+        return 0 if self.packets >= UNPROVED_PACKETS_MAX else max(0, AMPLIFICATION * self.received - self.sent)
+
+
+class Addresses:
+    """The address of one peer, and its candidates. Only packets that opened are told to it."""
+
+    def __init__(self, *, randomness: Randomness) -> None:
+        """Start without any address."""
+        self.current: Address | None = None
+        """Where the peer has proved to be."""
+        self._candidates: dict[Address, Candidate] = {}
+        self._randomness = randomness
+        self._changed_s: float | None = None
+
+    def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
+        """Note a packet of ``size`` bytes that opened; ``newest``: none has a higher number."""
+        candidate = self._candidates.get(address)
+        if candidate is not None:
+            candidate.received += size
+        if not newest or candidate is not None:
+            return
+        if address == self.current:
+            self._candidates.clear()  # it is where it was: what came from elsewhere was older
+            return
+        if len(self._candidates) >= CANDIDATES_MAX:
+            del self._candidates[next(iter(self._candidates))]
+        challenge = self._randomness(CHALLENGE_SIZE)
+        self._candidates[address] = Candidate(address, challenge, received=size, due_s=now_s)
+
+    def may_send(self, address: Address, size: int) -> bool:
+        """Whether a datagram of ``size`` bytes may go to an address."""
+        if address == self.current:
+            return True
+        candidate = self._candidates.get(address)
+        return candidate is not None and size <= candidate.budget()
+
+    def sent(self, address: Address, size: int) -> None:
+        """Note that a datagram went out."""
+        candidate = self._candidates.get(address)
+        if candidate is not None:
+            candidate.sent += size
+            candidate.packets += 1
+
+    def next_timeout_s(self) -> float | None:
+        """When a candidate is to be challenged, or given up; None: there is none."""
+        return min((candidate.due_s for candidate in self._candidates.values()), default=None)
+
+    def challenges(self, *, now_s: float) -> list[Candidate]:
+        """Return the candidates to challenge now; each counts as tried. Those that never answered are given up."""
+        due: list[Candidate] = []
+        for candidate in list(self._candidates.values()):
+            if candidate.due_s > now_s:
+                continue
+            if candidate.tries == CHALLENGES_MAX:
+                del self._candidates[candidate.address]
+                continue
+            candidate.tries += 1
+            candidate.due_s = now_s + CHALLENGE_AFTER_S
+            due.append(candidate)
+        return due
+
+    def respond(self, address: Address, response: bytes, *, now_s: float) -> bool:
+        """Take the answer to a challenge; return whether the peer's address is another one now."""
+        candidate = self._candidates.get(address)
+        if candidate is None or candidate.challenge != response or not candidate.tries:
+            return False
+        if self._changed_s is not None and now_s - self._changed_s < CHANGE_AFTER_S:
+            return False
+        self._changed_s = now_s
+        self.current = address
+        self._candidates.clear()
+        return True
