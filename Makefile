@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check fuzz campaign cover lock clean FORCE
+.PHONY: help setup demo test check docs tutorial fuzz campaign cover lock clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,13 +22,21 @@ demo: $(VENV)/.project  ## run a server and scripted members on this machine
 test: $(VENV)/.project  ## run the tests; TEST_ARGS='-k room' for some of them
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
-check: $(VENV)/.project  ## format, lint, types, layering, examples in the docs
+check: $(VENV)/.docs  ## format, lint, types, layering, examples in the docs, the site
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_docs.py
+	@$(MAKE) --no-print-directory docs
+
+docs: $(VENV)/.docs  ## build the documentation site: build/site/index.html
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python tools/check_site.py build/site
+
+tutorial: $(VENV)/.project  ## follow docs/tutorial.md as a reader would, from an empty folder
+	$(BIN)/python tools/run_tutorial.py
 
 fuzz: $(VENV)/.fuzz  ## fuzz the readers of network bytes; FUZZ_ARGS go to tests/fuzz/run.py
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
@@ -46,7 +54,8 @@ lock:  ## renew requirements*.txt; LOCK_ARGS=--upgrade for newer versions
 	compile="$$tool/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header"; \
 	$$compile $(LOCK_ARGS) --extra speed --extra test --extra check -o requirements.txt pyproject.toml requirements/build.in; \
 	$$compile $(LOCK_ARGS) -c requirements.txt -o requirements-fuzz.txt requirements/fuzz.in; \
-	if grep -nE '://|^-|(^|[ =])/' requirements.txt requirements-fuzz.txt; then \
+	$$compile $(LOCK_ARGS) -c requirements.txt --extra docs -o requirements-docs.txt pyproject.toml; \
+	if grep -nE '://|^-|(^|[ =])/' requirements.txt requirements-fuzz.txt requirements-docs.txt; then \
 		echo "make lock: the lines above name an address or a path" >&2; exit 1; fi
 
 clean:  ## remove .venv and all that was generated
@@ -80,4 +89,8 @@ $(VENV)/.project: $(VENV)/.requirements pyproject.toml
 
 $(VENV)/.fuzz: $(VENV)/.project requirements-fuzz.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.project requirements-docs.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.txt
 	@touch $@

@@ -1,6 +1,7 @@
-"""A bot that repeats what is said, until somebody tells it to stop.
+"""A bot that repeats what is said in a room, until somebody says "stop".
 
-Run it against a running server: python examples/echo_bot.py tcrp://localhost lobby
+Run it: python examples/echo_bot.py                            a server of its own, with somebody to talk to
+        python examples/echo_bot.py tcrp://localhost lobby     in a room of a running server
 """
 
 import asyncio
@@ -31,5 +32,26 @@ async def listen(room: ocm.Room) -> int:
     return repeated
 
 
+async def talk_to_it() -> None:
+    """Run a server whose own program talks to the bot."""
+    async with ocm.serve("tcrp://127.0.0.1:0") as server, await server.create("lobby", "aiko") as room:
+        bot = asyncio.create_task(echo(server.url, "lobby"))
+        async for event in room:
+            match event:
+                case ocm.MemberJoined():
+                    await room.send("hello")
+                case ocm.Message(sender=who, text=text):
+                    print(f"{ocm.safe_text(who.name or '?')}: {ocm.safe_text(text)}")
+                    await room.send("stop")
+                case ocm.MemberLeft():
+                    break
+                case _:
+                    pass
+        print(await bot, "repeated")
+
+
 if __name__ == "__main__":
-    print(asyncio.run(echo(sys.argv[1], sys.argv[2])), "messages repeated")
+    if len(sys.argv) == 3:
+        print(asyncio.run(echo(sys.argv[1], sys.argv[2])), "repeated")
+    else:
+        asyncio.run(talk_to_it())

@@ -13,6 +13,11 @@ def only_short_names(knock: ocm.Knock) -> bool:
     return len(knock.user) <= 8
 
 
+def shown(person: ocm.Person) -> str:
+    """A peer chose this name: take out what would act on a terminal instead of being read."""
+    return ocm.safe_text(person.name or "somebody")
+
+
 async def main() -> None:
     async with (
         ocm.serve("tcrp://127.0.0.1:0", authorize=only_short_names) as server,
@@ -25,11 +30,11 @@ async def main() -> None:
         async for event in hosted:
             match event:
                 case ocm.Message(sender=who, text=text):
-                    print(f"{who.name}: {text}")
+                    print(f"{shown(who)}: {ocm.safe_text(text)}")
                 case ocm.MemberJoined(member=who):
-                    print(f"{who.name} came")
+                    print(f"{shown(who)} came")
                 case ocm.MemberLeft(member=who):
-                    print(f"{who.name} went")
+                    print(f"{shown(who)} went")
                     break
                 case _:
                     pass

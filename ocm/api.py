@@ -177,7 +177,10 @@ class Membership:
         self._entered = False
 
     async def __aenter__(self) -> Room:
-        """Enter. Raises ``RoomRefused``, ``ConnectFailed``, ``TransportClosed`` or ``RemoteProtocolError``."""
+        """Enter. Raises ``RoomRefused``, ``ConnectFailed``, ``TransportClosed`` or ``RemoteProtocolError``.
+
+        A second time raises ``LocalProtocolError``.
+        """
         if self._entered:
             raise LocalProtocolError("a membership is entered once; ask the client for another")
         self._entered = True

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tools import check_docs, draw_docs
+from tools import check_docs, check_site, draw_docs
 
 ROOT = Path(__file__).parents[1]
+
+
+UNTYPED = "page.md:3: error: Function is missing a return type annotation  [no-untyped-def]"
 
 
 def page(folder: Path, text: str) -> list[Path]:
@@ -54,7 +59,10 @@ def test_a_drawing_that_was_edited_by_hand_is_stale(tmp_path: Path, name: str) -
         ("```console\n$ make tea\n```\n", "page.md:1: no target tea"),
         ("\n```console\n$ ocm brew\n```\n", "page.md:2: ocm knows no command brew"),
         ("```console\n$ .venv/bin/ocm serve --milk 2\n```\n", "page.md:1: ocm serve knows no --milk"),
+        ("```console\n$ python -m ocm.milk\n```\n", "page.md:1: no module ocm.milk"),
+        ("```console\n$ python examples/milk.py\n```\n", "page.md:1: no file examples/milk.py"),
         ("```python\nprint(1)\n# prints: 2\n```\n", "page.md:1: printed ['1'], not ['2']"),
+        ("\n```python\ndef f(x: int):\n    pass\n```\n", UNTYPED),
     ],
 )
 def test_an_error_on_a_page_is_found(tmp_path: Path, text: str, problem: str) -> None:
@@ -62,9 +70,9 @@ def test_an_error_on_a_page_is_found(tmp_path: Path, text: str, problem: str) ->
 
 
 def test_a_failing_example_is_found_with_its_error(tmp_path: Path) -> None:
-    (problem,) = check_docs.problems(page(tmp_path, "# A\n\n```python\nimport ocm\nocm.nothing\n```\n"))
+    (problem,) = check_docs.problems(page(tmp_path, "# A\n\n```python\nimport ocm\nocm.Limits(rooms_max=0)\n```\n"))
     assert problem.startswith("page.md:3: exit status 1\n")
-    assert "AttributeError" in problem
+    assert "LocalProtocolError" in problem
 
 
 def test_a_page_without_errors_is_well(tmp_path: Path) -> None:
@@ -84,6 +92,51 @@ $ ocm chat --join --room lobby
 ```
 """
     assert check_docs.problems(page(tmp_path, text)) == []
+
+
+def test_files_of_a_tutorial_are_checked_together_in_each_state(tmp_path: Path) -> None:
+    old, new = "def answer() -> int:\n    return 42\n", "def answer() -> str:\n    return 'no'\n"
+    user = "from deep import answer\n\nprint(answer() + 1)\n"
+    files = [("deep.py", old), ("user.py", user), ("deep.py", new)]
+    text = "".join(f'```python title="{name}"\n{code}```\n\n' for name, code in files)
+    (problem,) = check_docs.problems(page(tmp_path, text))
+    assert problem.startswith("page.md:9: error: Unsupported operand types for + ")
+
+
+def test_a_translation_shows_the_code_of_the_original(tmp_path: Path) -> None:
+    original, translation = tmp_path / "en.md", tmp_path / "ja.md"
+    original.write_text('```python title="a.py"\nx = 1\n```\n\n```text\nhello\n```\n', encoding="utf-8")
+    translation.write_text('```python title="a.py"\nx = 1\n```\n\n```text title="x"\nhello\n```\n', encoding="utf-8")
+    assert check_docs.mistranslated(translation, original) == []
+    translation.write_text("```python\nx = 2\n```\n", encoding="utf-8")
+    assert check_docs.mistranslated(translation, original) == ["ja.md: not the code of en.md: block 1"]
+
+
+@pytest.mark.parametrize(
+    ("html", "found"),
+    [
+        ('<script src="//example.org/a.js"></script>', ["//example.org/a.js"]),
+        ('<link rel="stylesheet" href="https://example.org/a.css">', ["https://example.org/a.css"]),
+        ("<style>@font-face { src: url('https://example.org/a.woff') }</style>", ["https://example.org/a.woff"]),
+        ('<pre class="mermaid"></pre>', ["class mermaid"]),
+        ('<a href="https://example.org">a</a><img src="images/a.svg"><script src="../a.js"></script>', []),
+    ],
+)
+def test_what_a_page_of_the_site_loads_from_elsewhere_is_found(html: str, found: list[str]) -> None:
+    assert check_site.loads(html) == found
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    configuration = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    listed = set(re.findall(r"[\w/-]+\.md", str(configuration["project"]["nav"])))
+    assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+
+
+def test_every_example_is_listed() -> None:
+    listed = re.findall(
+        r"^\| `(\w+\.py)` \|", (ROOT / "docs" / "examples.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert set(listed) == {path.name for path in ROOT.glob("examples/*.py") if path.name != "__init__.py"}
 
 
 def test_the_pictures_need_nothing_from_the_network() -> None:

@@ -1,20 +1,24 @@
 """Check what people read: ``make check`` calls it, and it takes a few seconds.
 
 - drawn parts are what the code says now (``tools/draw_docs.py`` renews them);
-- ``python`` blocks run as they stand, each in a folder of its own, and print what their ``# prints:`` comments say;
-- ``console`` blocks name commands, options and make targets that exist;
+- ``python`` blocks run as they stand, each in a folder of its own, and print what their ``# prints:`` comments say
+  (those with a title are files of a tutorial, which ``tests/test_tutorial.py`` follows);
+- ``python`` blocks, files too, pass ``mypy --strict``;
+- ``console`` blocks name commands, options, modules, files and make targets that exist;
+- what a translation shows as code is what the original shows;
 - relative links lead to files, and to headings in them.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,7 +29,9 @@ sys.path.insert(0, str(ROOT))
 from tools import draw_docs  # noqa: E402
 
 EXAMPLE_TIMEOUT_S: Final = 15.0
-_BLOCK: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+TRANSLATIONS: Final = {ROOT / "docs" / "ja" / "tutorial.md": ROOT / "docs" / "tutorial.md"}
+"""Pages whose code is that of another page."""
+_BLOCK: Final = re.compile(r"^```(\w*)(?: title=\"([^\"\n]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK: Final = re.compile(r"\]\(<?([^)>\s]+)>?\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _PRINTS: Final = re.compile(r"# prints: (.*)$", re.MULTILINE)
@@ -37,6 +43,8 @@ class Block(NamedTuple):
     page: Path
     line: int
     language: str
+    title: str
+    """Of a file to be written, or of a terminal: ``tools/run_tutorial.py`` follows blocks that have one."""
     text: str
 
     @property
@@ -53,12 +61,16 @@ def shown(page: Path) -> str:
 def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
-    return [Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2]) for found in _BLOCK.finditer(text)]
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2] or "", found[3])
+        for found in _BLOCK.finditer(text)
+    ]
 
 
 def stale_drawings(pages: Iterable[Path]) -> list[str]:
-    """Name the pages whose drawn parts are not what the code says."""
-    return [f"{shown(page)}: stale; run tools/draw_docs.py" for page in draw_docs.stale_pages(pages)]
+    """Name the pages whose drawn parts are not what the code says, and the pictures."""
+    stale = [*draw_docs.stale_pages(pages), *draw_docs.stale_pictures()]
+    return [f"{shown(path)}: stale; run tools/draw_docs.py" for path in stale]
 
 
 def failing_example(block: Block) -> list[str]:
@@ -83,6 +95,64 @@ def failing_example(block: Block) -> list[str]:
     return []
 
 
+def badly_typed(pages: Iterable[Path]) -> list[str]:
+    """Run ``mypy --strict`` over the python blocks of pages; say what is wrong with them."""
+    with ThreadPoolExecutor() as pool:
+        return _flat(pool.map(_badly_typed, _programs(pages)))
+
+
+def _programs(pages: Iterable[Path]) -> Iterator[Mapping[str, Block]]:
+    """Return what is checked together, by file name: blocks of their own; each state of the files of a tutorial."""
+    alone: dict[str, Block] = {}
+    for page in pages:
+        files: dict[str, Block] = {}
+        for block in (found for found in blocks(page) if found.language == "python"):
+            if not block.title:
+                alone[f"block_{len(alone)}.py"] = block
+                continue
+            if block.title in files:
+                yield dict(files)
+            files[block.title] = block
+        if files and page not in TRANSLATIONS:
+            yield files
+    if alone:
+        yield alone
+
+
+def _badly_typed(program: Mapping[str, Block]) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, block in program.items():
+            Path(folder, name).write_text(block.text, encoding="utf-8")
+        options = (
+            "--strict",
+            "--no-pretty",
+            "--python-version=3.11",
+            "--cache-dir",
+            str(ROOT / ".mypy_cache" / "docs"),
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", *options, *program], cwd=folder, capture_output=True, text=True, check=False
+        )
+    wrong: list[str] = []
+    for line in done.stdout.splitlines():
+        found = re.fullmatch(r"([^:/]+):(\d+): (error: .*)", line)
+        if found is not None:
+            block = program[found[1]]
+            wrong.append(f"{shown(block.page)}:{block.line + int(found[2])}: {found[3]}")
+    return wrong if wrong or not done.returncode else [f"mypy over examples: {done.stdout}{done.stderr}"]
+
+
+def mistranslated(page: Path, original: Path) -> list[str]:
+    """Say where the code blocks of a translation are not those of the original."""
+    theirs, ours = ([(block.language, block.text) for block in blocks(one)] for one in (original, page))
+    if ours == theirs:
+        return []
+    different = [
+        f"block {number}" for number, pair in enumerate(zip(theirs, ours, strict=False), 1) if pair[0] != pair[1]
+    ]
+    return [f"{shown(page)}: not the code of {shown(original)}: {', '.join(different) or 'more or fewer blocks'}"]
+
+
 def wrong_commands(block: Block) -> list[str]:
     """Say which commands of a console block do not exist, or lack an option that is used."""
     wrong: list[str] = []
@@ -95,6 +165,10 @@ def wrong_commands(block: Block) -> list[str]:
             wrong += [f"{block.place}: no target {target}" for target in targets if target not in _make_targets()]
         elif words and Path(words[0]).name == "ocm":
             wrong += [f"{block.place}: {problem}" for problem in _wrong_options(words[1:])]
+        elif words[:2] == ["python", "-m"] and importlib.util.find_spec(words[2]) is None:
+            wrong.append(f"{block.place}: no module {words[2]}")
+        elif words[:1] == ["python"] and "/" in words[1] and not (ROOT / words[1]).exists():
+            wrong.append(f"{block.place}: no file {words[1]}")
     return wrong
 
 
@@ -148,8 +222,11 @@ def problems(pages: Sequence[Path]) -> list[str]:
     found = stale_drawings(pages)
     every_block = [block for page in pages for block in blocks(page)]
     with ThreadPoolExecutor() as pool:
-        found += _flat(pool.map(failing_example, [block for block in every_block if block.language == "python"]))
+        examples = [block for block in every_block if block.language == "python" and not block.title]
+        found += _flat(pool.map(failing_example, examples))
         found += _flat(pool.map(wrong_commands, [block for block in every_block if block.language == "console"]))
+    found += badly_typed(pages)
+    found += _flat(mistranslated(page, TRANSLATIONS[page]) for page in pages if page in TRANSLATIONS)
     return found + _flat(broken_links(page) for page in pages)
 
 

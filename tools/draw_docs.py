@@ -14,7 +14,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -29,7 +28,7 @@ from ocm.protocol.control.server import SERVER_STEPS, ServerState  # noqa: E402
 from ocm.protocol.wire.classic import DATAGRAM, HEADER  # noqa: E402
 from ocm.protocol.wire.layout import Field, Fixed, Rest, Sized, SizeOf, UInt  # noqa: E402
 from ocm.protocol.wire.size import read_size  # noqa: E402
-from tools import conversations  # noqa: E402
+from tools import conversations, draw_states  # noqa: E402
 
 _MARK: Final = re.compile(r"(<!-- drawn: ([a-z0-9-]+) -->\n)(.*?)(<!-- /drawn -->)", re.DOTALL)
 
@@ -101,15 +100,23 @@ def _between(above: Sequence[tuple[str, str]], below: Sequence[tuple[str, str]])
 # --- states -----------------------------------------------------------------------------------------------------
 
 
-def states(steps: Iterable[tuple[tuple[Enum, Enum], Enum]], first: Enum, failed: Enum) -> str:
-    """Draw a transition table (its items) as a mermaid diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
-    lines += [
-        f"    {before.name} --> {after.name}: {step.value.replace(': ', ', ')}" for (before, step), after in steps
-    ]
-    lines.append(f"    {failed.name} --> [*]")
-    lines.append(f"    note right of {failed.name}: a violation leads here from anywhere")
-    return _fenced("mermaid", lines)
+def states(steps: draw_states.Steps) -> str:
+    """Draw a transition table (its items) as a table."""
+    rows = [(f"`{before.name}`", step.value, f"`{after.name}`") for (before, step), after in steps]
+    return _table(("in", "what happens", "then"), rows)
+
+
+PICTURES: Final[Mapping[str, Callable[[], str]]] = {
+    "server-states": lambda: draw_states.picture(SERVER_STEPS.items(), ServerState.IDLE, ServerState.FAILED),
+    "client-states": lambda: draw_states.picture(CLIENT_STEPS.items(), ClientState.IDLE, ClientState.FAILED),
+}
+"""Files of ``docs/images`` that are drawn from the code."""
+
+
+def stale_pictures() -> dict[Path, str]:
+    """Return the pictures that are not what the code says now, with what they should be."""
+    drawn = {ROOT / "docs" / "images" / f"{name}.svg": draw() for name, draw in PICTURES.items()}
+    return {path: text for path, text in drawn.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
@@ -210,8 +217,8 @@ DRAWINGS: Final[Mapping[str, Callable[[], str]]] = {
         *HEADER.fields, Sized("room", by="room_size"), Sized("payload", by="payload_size")
     ),
     "datagram": lambda: packet(*DATAGRAM.fields),
-    "server-states": lambda: states(SERVER_STEPS.items(), ServerState.IDLE, ServerState.FAILED),
-    "client-states": lambda: states(CLIENT_STEPS.items(), ClientState.IDLE, ClientState.FAILED),
+    "server-states": lambda: states(SERVER_STEPS.items()),
+    "client-states": lambda: states(CLIENT_STEPS.items()),
     "limits": limits_table,
     "refusals": refusals_table,
     "errors": errors_tree,
@@ -240,7 +247,10 @@ def _fenced(language: str, lines: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """Renew every page."""
+    """Renew every page and picture."""
+    for picture, text in stale_pictures().items():
+        picture.write_text(text, encoding="utf-8")
+        print(f"redrew {picture.relative_to(ROOT)}")
     for page in stale_pages(pages()):
         page.write_text(redraw(page.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"redrew {page.relative_to(ROOT)}")

@@ -19,11 +19,15 @@ class Knock:
     """Somebody asks to enter a room, before anything is decided: what ``authorize`` is asked about."""
 
     room: str
+    """The room it asks for; the name is as it came."""
     user: str
+    """The name it wants, as it came."""
     host: str
     """The numeric address it comes from; empty for a member without a socket."""
     creates: bool
+    """Whether it wants to make the room, and be its host."""
     password: str | None = field(default=None, repr=False)
+    """What it shows to be let in, where it shows anything; it came unencrypted."""
 
 
 Verdict: TypeAlias = bool | str

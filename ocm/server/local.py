@@ -81,7 +81,9 @@ class LocalMember:
     ) -> None:
         """Made by ``Server.enter``: the callables are the server's."""
         self.room = room
+        """The room's name."""
         self.user = user
+        """Our own name in it."""
         self._link = link
         self._inbox = inbox
         self._say = say

@@ -58,11 +58,17 @@ class Status:
     """What the server is doing."""
 
     hub: HubCounts
+    """Rooms, members and what waits for the journal, just now."""
     door: DoorCounters
+    """Datagrams that were not let in, since the server started."""
     connections: int
+    """Control connections that are open."""
     datagrams_received: int
+    """Datagrams that came in since the server started, let in or not."""
     datagrams_sent: int
+    """Datagrams that went out since the server started."""
     datagrams_dropped: int
+    """Datagrams that should have gone out, and for which there was no room."""
 
 
 class Server:

@@ -47,6 +47,7 @@ class Exchange:
     def __init__(self, links: LinkModel) -> None:
         """Begin at second 0, without machines."""
         self.links = links
+        """The links, to be made better or worse."""
         self.deliveries = 0
         """Datagrams that arrived."""
         self.sent = 0

@@ -161,6 +161,9 @@ class Network:
         """Call ``function(*args, **kwargs)`` ``at_s`` virtual seconds after the network began; at once if that is over.
 
         What it raises ends the run.
+
+        Raises:
+            LocalProtocolError: ``at_s`` is below 0.
         """
         if at_s < 0:
             raise LocalProtocolError("a moment of a simulation is 0 seconds after its beginning, or later")
@@ -197,6 +200,7 @@ class Network:
             at_most_s: virtual seconds it may take.
 
         Raises:
+            LocalProtocolError: an event loop runs here already, or this network runs a program.
             NotSimulated: it asked for a thread, a socket or another process, even if it caught the error.
             Stuck: everybody waits for ever, somebody runs in circles, or ``at_most_s`` is over.
             SimulationError: an exception in the background was caught by nobody; it is the cause.

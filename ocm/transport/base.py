@@ -28,6 +28,7 @@ class Slot(Protocol):
     size: int
     """How many bytes of ``view`` to send; 0 (the start value) sends nothing."""
     to: Address
+    """Where it goes."""
 
 
 class Group(Protocol):
@@ -69,6 +70,7 @@ class DatagramPort(Protocol):
     local: Address
     """Where this port is bound; with port 0 asked, the real one."""
     counters: PortCounters
+    """What it did so far."""
 
     def slots(self, count: int) -> Sequence[Slot]:
         """Lend up to ``count`` (at least 1) writable slots until the next ``flush``; they come with size 0.
@@ -99,7 +101,9 @@ class Stream(Protocol):
     """
 
     local: Address
+    """Our end."""
     remote: Address
+    """The peer's end."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes. Never blocks: watch ``pause_writing`` of the handler."""
@@ -158,6 +162,7 @@ class StreamListener(Protocol):
     """An open door for streams."""
 
     local: Address
+    """Where it is open; with port 0 asked, the real one."""
 
     def close(self) -> None:
         """Accept no more; streams already accepted live on. Idempotent."""

@@ -127,7 +127,9 @@ class Fate(NamedTuple):
     """What becomes of a packet, and when its copies arrive."""
 
     outcome: Outcome
+    """What became of it, for a timeline."""
     arrivals_ns: tuple[int, ...]
+    """When each copy arrives, in nanoseconds since the network began; none where it was lost."""
 
 
 _LOST: Final = Fate(Outcome.LOST, ())
@@ -145,6 +147,7 @@ class LinkModel:
     def __init__(self, seed: int, *, path: Conditions = LAN) -> None:
         """Make links that are perfect but for ``path``, the conditions between any two hosts."""
         self.seed = seed
+        """What decides all chance."""
         self._path = path
         self._links: dict[tuple[str, str], _Link] = {}
         self._pairs: dict[tuple[str, str], _Link] = {}

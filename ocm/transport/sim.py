@@ -402,7 +402,11 @@ class SimNetwork:
         return SimPort(self._world, self._here, number, on_batch, size_max=size_max, unsent_max=unsent_max)
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
-        """Return the address of a numeric host, of ``localhost`` or of a host of this network."""
+        """Return the address of a numeric host, of ``localhost`` or of a host of this network.
+
+        Raises:
+            ConnectFailed: no host has this name.
+        """
         known = self._world.hosts.get(host)
         if known is not None:
             return [known.address(port)]

@@ -13,13 +13,57 @@ from examples.echo_bot import echo
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name)]
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 def test_the_embedded_server_carries_a_talk() -> None:
     assert run("embedded.py").splitlines() == ["ben came", "ben: Hello from Ben!", "ben went"]
+
+
+def test_the_echo_bot_talks_to_itself() -> None:
+    assert run("echo_bot.py").splitlines()[-1] == "1 repeated"
+
+
+def test_the_game_draws_thirty_players_on_a_grid() -> None:
+    frames = run("game.py").split("\n\n")
+    assert frames[-1] == ""
+    assert len(frames) == 4
+    *rows, count = frames[2].splitlines()
+    assert count == "30 players"
+    assert [len(row) for row in rows] == [40] * 12
+
+
+def test_the_bridge_carries_both_ways_and_ends_with_a_room() -> None:
+    assert sorted(run("bridge.py").splitlines()) == [
+        "in coffee: ~ aiko: hello from the tea room",
+        "in tea: ~ ben: hello from the coffee room",
+    ]
+
+
+def test_the_sensor_is_read() -> None:
+    lines = run("sensor.py", "--every", "0.05", "--count", "3").splitlines()
+    assert lines
+    assert all(line.startswith("thermometer: ") and line.endswith(" °C") for line in lines)
+
+
+def test_the_classroom_counts_points() -> None:
+    assert run("classroom.py").splitlines()[-1] == "points: 3"
+
+
+def test_a_lossy_network_loses_no_order() -> None:
+    assert run("lossy_network.py", "7").splitlines()[-1].startswith("all 5 orders followed")
+
+
+def test_a_client_over_the_pure_core_chats() -> None:
+    assert run("sans_io_client.py").splitlines() == ["left", "['hello']"]
+
+
+def test_the_fuzz_target_has_no_complaint() -> None:
+    seed, result = run("fuzz_target.py", "--seed", "7").splitlines()
+    assert seed == "seed 7"
+    assert result.endswith("inputs, no complaint")
 
 
 async def test_the_echo_bot_repeats_until_it_is_told_to_stop() -> None:
