@@ -60,6 +60,12 @@ def test_a_client_over_the_pure_core_chats() -> None:
     assert run("sans_io_client.py").splitlines() == ["left", "['hello']"]
 
 
+def test_a_transport_of_ones_own_carries_a_room() -> None:
+    lines = run("own_transport.py").splitlines()
+    assert lines[0].startswith("server: a TCP stream with 127.0.0.1:")
+    assert any(line.startswith("server: 77 bytes by UDP from 127.0.0.1:") for line in lines)
+
+
 def test_the_fuzz_target_has_no_complaint() -> None:
     seed, result = run("fuzz_target.py", "--seed", "7").splitlines()
     assert seed == "seed 7"
