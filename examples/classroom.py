@@ -1,10 +1,12 @@
 """A quiz in a classroom, without async: the teacher's program asks, the pupils' programs answer.
 
-Run it: python examples/classroom.py                                          all of them in one process
-        python examples/classroom.py tcrp://192.168.1.10 aiko                 a pupil's desk
+Run it: python examples/classroom.py                               all of them in one process
+        python examples/classroom.py 20                            the teacher's desk, for twenty pupils
+        python examples/classroom.py tcrp://192.168.1.10 aiko      a pupil's desk
 """
 
 import sys
+from collections.abc import Callable
 from threading import Thread
 
 import ocm
@@ -28,19 +30,19 @@ def teach(room: ocm.blocking.LocalMember, pupils: int) -> None:
     print("points:", sum(score.values()))
 
 
-def learn(url: str, user: str) -> None:
+def learn(url: str, user: str, answer: Callable[[str], str]) -> None:
     """Answer whatever begins with a question mark, until the teacher closes the room."""
     with ocm.blocking.connect(url, user=user) as client, client.join("class") as room:
         for event in room:
             if isinstance(event, ocm.Message) and event.text.startswith("? "):
-                room.send(QUESTIONS.get(event.text.removeprefix("? "), "I do not know"))
+                room.send(answer(ocm.safe_text(event.text.removeprefix("? "))) or "I do not know")
 
 
-def main() -> None:
+def whole_class() -> None:
     names = ["aiko", "ben", "chidi"]
     with ocm.blocking.serve("tcrp://127.0.0.1:0") as server:
         with server.create("class", "teacher") as room:
-            pupils = [Thread(target=learn, args=[server.url, name]) for name in names]
+            pupils = [Thread(target=learn, args=[server.url, name, QUESTIONS.__getitem__]) for name in names]
             for pupil in pupils:
                 pupil.start()
             teach(room, pupils=len(names))
@@ -49,7 +51,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        learn(sys.argv[1], sys.argv[2])
-    else:
-        main()
+    match sys.argv[1:]:
+        case [url, name]:
+            learn(url, name, lambda question: input(f"{question} = "))
+        case [pupils]:
+            with ocm.blocking.serve() as server, server.create("class", "teacher") as room:
+                print(f"waiting for {pupils} pupils on TCP port {server.tcp_port}, UDP port {server.udp_port}")
+                teach(room, int(pupils))
+        case _:
+            whole_class()

@@ -17,8 +17,8 @@ WIDTH, HEIGHT = 20, 12
 PLAYERS = [f"{number:02}" for number in range(1, 31)]
 MOVES = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 FRAME_S = 0.2
-LIMITS = ocm.Limits(members_per_room_max=len(PLAYERS) + 1, rate_per_s=4 / FRAME_S, burst_max=20)
-"""Who may come, and how much each may say: some moves a frame and no more."""
+CLEAR = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+LIMITS = ocm.Limits(members_per_room_max=len(PLAYERS) + 1, rate_per_s=4 / FRAME_S, burst_max=20)  # a few moves a frame
 
 
 async def referee(room: ocm.LocalMember, frames: int | None) -> None:
@@ -54,8 +54,7 @@ def drawn(places: dict[str, tuple[int, int]]) -> str:
     rows = [[" ·"] * WIDTH for _ in range(HEIGHT)]
     for name, (x, y) in places.items():
         rows[y][x] = ocm.safe_text(name)[:2]
-    home = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
-    return home + "\n".join("".join(row) for row in rows) + f"\n{len(places)} players\n"
+    return CLEAR + "\n".join("".join(row) for row in rows) + f"\n{len(places)} players\n"
 
 
 async def play(url: str, name: str) -> None:

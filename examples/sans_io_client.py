@@ -4,15 +4,17 @@ The machines of ``ocm.protocol`` take the bytes that came and give the bytes to 
 clock. So they fit a thread, a game loop, another event loop or a test.
 
 Run it: python examples/sans_io_client.py                                  against a server of its own
-        python examples/sans_io_client.py tcrp://localhost/lobby aiko hello      says it, then shows ten seconds
+        python examples/sans_io_client.py tcrp://localhost/lobby aiko hello      until it is quiet for ten seconds
 """
 
 import socket
 import sys
+from contextlib import suppress
+from threading import Thread
 
 import ocm
 import ocm.blocking
-from ocm.protocol.control.client import ClientControl, ClientEvent, Refused, Seated
+from ocm.protocol.control.client import ClientControl, ClientEvent, Seated
 from ocm.protocol.control.packets import Form, Violation
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX
 from ocm.protocol.link.voice import Said, Voice
@@ -41,44 +43,38 @@ def chat(url: str, user: str, text: str, *, listen_s: float = 10.0) -> None:
         port.bind(stream.getsockname()[:2])  # the same number: some servers send there and nowhere else
         port.settimeout(listen_s)
         server = (*stream.getpeername()[:1], where.udp_port)
-
         control = ClientControl(form=where.form)
         stream.sendall(control.send_request(Operation.JOIN, room=room, user=user))
         match answer(stream, control):
             case Seated(form=form, token=token):
                 voice = Voice(form, room, user, token)
-            case Refused(reason=reason):
-                raise SystemExit(f"refused: {ocm.safe_text(reason)}")
             case other:
-                raise SystemExit(f"unexpected: {other}")
+                raise SystemExit(f"no seat: {ocm.safe_text(str(other))}")
 
         port.sendto(voice.encode(text.encode()), server)
-        try:
+        with suppress(TimeoutError):
             while True:
                 data, source = port.recvfrom(DATAGRAM_SIZE_MAX)
-                heard = voice.decode(data) if source[1] == where.udp_port else None
+                heard = voice.decode(data) if source[:2] == server else None
                 if isinstance(heard, Said):
                     print(f"{ocm.safe_text(heard.name or '?')}: {ocm.safe_text(heard.text)}", flush=True)
-        except TimeoutError:
-            pass
         if form is Form.OCM:
             stream.sendall(control.send_leave())
             answer(stream, control)
             print("left")
 
 
+def answer_all(room: ocm.blocking.LocalMember) -> None:
+    for event in room:
+        if isinstance(event, ocm.Message):
+            room.send(f"welcome, {event.sender.name}; you said {event.text}")
+
+
 def main() -> None:
-    with (
-        ocm.blocking.serve("tcrp://127.0.0.1:0", names_in_reference=True) as server,
-        server.create("lobby", "host") as host,
-    ):
-        chatting = server.url.replace("?", "/lobby?")
-        chat(chatting, "aiko", "hello", listen_s=0.5)
-        print([event.text for event in (host.receive(), host.receive()) if isinstance(event, ocm.Message)])
+    with ocm.blocking.serve("tcrp://127.0.0.1:0") as server, server.create("lobby", "host") as room:
+        Thread(target=answer_all, args=[room]).start()
+        chat(server.url.replace("?", "/lobby?"), "aiko", "hello", listen_s=0.5)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        chat(*sys.argv[1:])
-    else:
-        main()
+    chat(*sys.argv[1:]) if len(sys.argv) == 4 else main()

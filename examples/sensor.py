@@ -1,10 +1,10 @@
 """A sensor that publishes a reading every second, and a reader that shows them; both outlive the server's restarts.
 
-A room reconnects by itself for a minute. What is longer, or a server that is not there yet, ends the block with an
-error of ocm: then the sensor starts again.
+A room reconnects by itself for a minute. What lasts longer, and a server that says goodbye, ends the block; then
+both programs start again.
 
-Run it: python examples/sensor.py                                   a server of its own, a sensor and a reader
-        python examples/sensor.py publish tcrp://localhost/garden   or read; --every SECONDS, --count READINGS
+Run it: python examples/sensor.py                              a server of its own, a sensor and a reader
+        python examples/sensor.py publish tcrp://localhost     or read; --every SECONDS, --count READINGS
 """
 
 import argparse
@@ -13,54 +13,59 @@ import random
 
 import ocm
 
-RETRY_S = 2.0
+ROOM = "garden"
 
 
-async def publish(url: str, *, every_s: float, count: int | None) -> None:
-    """Send readings for ever, or so many of them."""
+async def publish(url: str, *, every_s: float, count: int | None = None) -> None:
+    """Send readings for ever, or so many of them; then take the room along."""
     sent = 0
     while sent != count:
         try:
-            async with ocm.connect(url, user="thermometer") as client, client.create() as room:
+            async with ocm.connect(url, user="thermometer") as client, client.create(ROOM) as room:
                 while sent != count:
                     await asyncio.sleep(every_s)
                     await room.send(f"{random.gauss(21.0, 0.5):.1f} °C")
                     sent += 1
         except ocm.OcmError as error:
-            print(f"the sensor waits: {ocm.safe_text(str(error))}", flush=True)
-            await asyncio.sleep(RETRY_S)
+            await start_again("sensor", str(error), every_s)
 
 
-async def read(url: str, *, retry_s: float = RETRY_S) -> None:
+async def read(url: str, *, retry_s: float = 1.0) -> None:
     """Show readings until the sensor is switched off."""
     while True:
+        why = "the room was closed"
         try:
-            async with ocm.connect(url, user="reader") as client, client.join() as room:
+            async with ocm.connect(url, user="reader") as client, client.join(ROOM) as room:
                 async for event in room:
                     match event:
                         case ocm.Message(sender=who, text=text):
                             print(f"{ocm.safe_text(who.name or '?')}: {ocm.safe_text(text)}", flush=True)
+                        case ocm.RoomClosed(reason=ocm.Reason.HOST_LEFT):
+                            return
                         case ocm.ConnectionChanged(connection=state):
                             print(state, flush=True)
                         case _:
                             pass
-            return
         except ocm.OcmError as error:
-            print(f"the reader waits: {ocm.safe_text(str(error))}", flush=True)
-            await asyncio.sleep(retry_s)
+            why = str(error)
+        await start_again("reader", why, retry_s)
+
+
+async def start_again(who: str, why: str, after_s: float) -> None:
+    print(f"the {who} starts again: {ocm.safe_text(why)}", flush=True)
+    await asyncio.sleep(after_s)
 
 
 async def both(*, every_s: float, count: int | None) -> None:
-    async with ocm.serve("tcrp://127.0.0.1:0") as server, asyncio.TaskGroup() as group:
-        url = server.url.replace("?", "/garden?")
-        group.create_task(read(url, retry_s=every_s / 2))
-        await publish(url, every_s=every_s, count=count)
+    async with ocm.serve("tcrp://127.0.0.1:0") as server, asyncio.TaskGroup() as tasks:
+        tasks.create_task(publish(server.url, every_s=every_s, count=count))
+        tasks.create_task(read(server.url, retry_s=every_s / 4))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", nargs="?", choices=["publish", "read"])
-    parser.add_argument("url", nargs="?", default="tcrp://localhost/garden")
+    parser.add_argument("url", nargs="?", default="tcrp://localhost")
     parser.add_argument("--every", type=float, default=1.0)
     parser.add_argument("--count", type=int)
     options = parser.parse_args()

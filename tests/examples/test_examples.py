@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ocm
+from examples.bridge import bridge
 from examples.echo_bot import echo
+from examples.sensor import publish, read
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -42,10 +46,49 @@ def test_the_bridge_carries_both_ways_and_ends_with_a_room() -> None:
     ]
 
 
+async def test_a_bridge_does_not_relay_what_another_bridge_has_relayed() -> None:
+    async with (
+        ocm.serve("tcrp://127.0.0.1:0") as server,
+        await server.create("one", "aiko") as aiko,
+        await server.create("two", "ben") as ben,
+        asyncio.TaskGroup() as tasks,
+    ):
+        events, heard = aiter(aiko), aiter(ben)
+        tasks.create_task(bridge(server.url.replace("?", "/one?"), server.url.replace("?", "/two?")))
+        assert await anext(events) == ocm.MemberJoined(ocm.Person("bridge"))
+        assert await anext(heard) == ocm.MemberJoined(ocm.Person("bridge"))
+        await aiko.send("~ chidi: relayed before")
+        await aiko.send("hello")
+        message = await anext(heard)
+        assert isinstance(message, ocm.Message)
+        assert message.text == "~ aiko: hello"
+        await aiko.leave()
+
+
 def test_the_sensor_is_read() -> None:
     lines = run("sensor.py", "--every", "0.05", "--count", "3").splitlines()
-    assert lines
-    assert all(line.startswith("thermometer: ") and line.endswith(" °C") for line in lines)
+    readings = [line for line in lines if not line.startswith("the reader starts again")]  # it came first
+    assert readings
+    assert all(line.startswith("thermometer: ") and line.endswith(" °C") for line in readings)
+
+
+async def test_sensor_and_reader_outlive_a_restart_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        async with ocm.serve("tcrp://127.0.0.1:0") as server:
+            url = server.url
+            sensor = tasks.create_task(publish(url, every_s=0.02))
+            reader = tasks.create_task(read(url, retry_s=0.02))
+            await show_of("thermometer", capsys)
+        await show_of("the reader starts again", capsys)
+        async with ocm.serve(url):
+            await show_of("thermometer", capsys)
+            sensor.cancel()
+            await reader
+
+
+async def show_of(beginning: str, capsys: pytest.CaptureFixture[str]) -> None:
+    while not any(line.startswith(beginning) for line in capsys.readouterr().out.splitlines()):  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
 
 
 def test_the_classroom_counts_points() -> None:
@@ -57,7 +100,7 @@ def test_a_lossy_network_loses_no_order() -> None:
 
 
 def test_a_client_over_the_pure_core_chats() -> None:
-    assert run("sans_io_client.py").splitlines() == ["left", "['hello']"]
+    assert run("sans_io_client.py").splitlines() == ["host: welcome, aiko; you said hello", "left"]
 
 
 def test_a_transport_of_ones_own_carries_a_room() -> None:
