@@ -9,8 +9,12 @@ OcmError
     SendRefused              a message was not taken, now or ever
     TransportClosed          the pipe is gone; what was sent may be lost
         ConnectFailed        no pipe could be made: nobody answers there
+            HandshakeFailed  ... or TLS could not be set up
+                ServerUntrusted  since the server's key is not the pinned one, or nobody vouches for it
         AddressInUse         the port we were to listen on is taken
     JournalFailed            the room log could not be written; nothing of that batch is in it
+    StateFailed              what a client remembers could not be read or written
+        StateLocked          another process uses it
     SimulationError          a program on a simulated network went wrong in a way that a real one cannot
         NotSimulated         it asked for what leaves virtual time: a thread, a socket, another process
         Stuck                everybody waits for ever, or somebody runs in circles
@@ -91,6 +95,23 @@ class ConnectFailed(TransportClosed):
     """No connection could be made to the address."""
 
 
+class HandshakeFailed(ConnectFailed):
+    """TLS could not be set up: the other side speaks none, or not the version, or not our protocol."""
+
+
+class ServerUntrusted(HandshakeFailed):
+    """The server's key is not the pinned one, or nobody vouches for it.
+
+    Attributes:
+        fingerprint: what the server showed: SHA-256 of its public key (SubjectPublicKeyInfo), in lowercase hex.
+    """
+
+    def __init__(self, message: str, *, fingerprint: str) -> None:
+        """Say why, and keep what the server showed."""
+        super().__init__(message)
+        self.fingerprint = fingerprint
+
+
 class AddressInUse(TransportClosed):
     """The address we were asked to listen on is taken by another program.
 
@@ -108,6 +129,14 @@ class AddressInUse(TransportClosed):
 
 class JournalFailed(OcmError):
     """The room log could not be written; nothing of the batch is in it."""
+
+
+class StateFailed(OcmError):
+    """What a client remembers could not be read or written."""
+
+
+class StateLocked(StateFailed):
+    """What a client remembers is in use by another process."""
 
 
 class SimulationError(OcmError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 
 class Kind(IntEnum):
@@ -13,6 +14,7 @@ class Kind(IntEnum):
     JOIN = 1
     LEAVE = 2
     CLOSED = 5
+    POLICY = 6
 
 
 class Reason(StrEnum):
@@ -64,17 +66,155 @@ class Entry(NamedTuple):
     """The sender's name, from the server's member table and never from a message."""
     kind: Kind
     body: bytes
-    """TEXT: UTF-8 text. LEAVE, CLOSED: a ``Reason``. JOIN: empty."""
+    """TEXT: UTF-8 text. LEAVE, CLOSED: a ``Reason``. JOIN: empty. POLICY: an ``Access``."""
     time_ms: int
     """Milliseconds on the server's clock, never falling within a room; for display only."""
     plaintext: bool = True
     """Whether the sender speaks a classic form, so that its words crossed the network unsealed."""
+    message_id: int = 0
+    """Chosen by the sender, above 0 and rising; 0 where the profile has none (classic)."""
+
+
+class Access(StrEnum):
+    """Who may enter a room, by the profile they speak. It can be raised, never lowered."""
+
+    MIXED = "mixed"
+    """Both profiles: what classic members say and hear crosses the network unsealed."""
+    MODERN = "modern"
+    """TCRP/2 only. To a classic program the room does not exist."""
+
+
+class Lifetime(StrEnum):
+    """What becomes of a room whose host leaves, or stays away for longer than ``Limits.host_grace_s``."""
+
+    CLOSE = "close"
+    """The room closes, and everybody is told."""
+    HAND_OVER = "hand over"
+    """The member who has been here longest is the host; without members the room closes."""
+    PERSIST = "persist"
+    """The room stays, even empty; who joins an empty room is its host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What kind of room it is: chosen by who creates it, shown to all."""
+
+    access: Access = Access.MODERN
+    """Who may enter."""
+    lifetime: Lifetime = Lifetime.CLOSE
+    """What becomes of it without its host."""
+    durable: bool = True
+    """Whether its log outlives the server's process, where the server's journal does."""
+
+
+CLASSIC_POLICY: Policy = Policy(Access.MIXED)
+"""What a room is that a classic program makes."""
+
+
+class Opened(NamedTuple):
+    """A step of a journal: a room begins. The first of its incarnation."""
+
+    room: str
+    incarnation: int
+    """Tells apart the rooms that have had this name, one after the other; rises over all rooms of a server."""
+    log_id: bytes
+    """16 random bytes that name this log to its members (TCRP/2 section 6)."""
+    policy: Policy
 
 
 class Record(NamedTuple):
-    """One step of a journal: an entry of one room's log, and which log it is."""
+    """A step of a journal: an entry of one room's log, and which log it is."""
 
     room: str
     incarnation: int
     """Tells apart the rooms that have had this name, one after the other."""
     entry: Entry
+    door: bytes = b""
+    """JOIN: what the member's link needs to be made again after a restart (``Link.memo``); else empty."""
+
+
+class Refused(NamedTuple):
+    """A step of a journal: a message was refused for good, which uses its id up like one that was taken."""
+
+    room: str
+    incarnation: int
+    sender: int
+    """Member id."""
+    message_id: int
+    status: int
+    """Why: a ``session.publishing.Status`` of 16 or more."""
+    time_ms: int
+    digest: bytes
+    """SHA-256 of the kind byte and the body: tells the same message sent again from another one."""
+
+
+class Identity(NamedTuple):
+    """A step of a journal: what a client is known by. Its newest counts; without secrets it is forgotten."""
+
+    client: bytes
+    """16 random bytes."""
+    secrets: tuple[bytes, ...]
+    """SHA-256 of each resume secret that is good: the newest first, at most two."""
+    until_ms: int
+    """When it may be forgotten, in milliseconds since 1970."""
+
+
+Step: TypeAlias = Opened | Record | Refused | Identity
+"""What a journal keeps. Steps of one batch are kept together or not at all."""
+
+
+class Answer(NamedTuple):
+    """What the author of a message was told."""
+
+    message_id: int
+    status: int
+    seq: int
+    time_ms: int
+    digest: bytes
+    """As in ``Refused``; of the entry itself where it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMember:
+    """A member of a room, as a journal gives it back."""
+
+    id: int
+    name: str
+    plaintext: bool
+    door: bytes = field(repr=False)
+    mark: int = 0
+    """The highest message id that was taken or refused for good."""
+    answers: tuple[Answer, ...] = ()
+    """The last ones, by rising message id."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRoom:
+    """A room, as a journal gives it back: the fold of its steps."""
+
+    name: str
+    incarnation: int
+    log_id: bytes
+    policy: Policy
+    """With POLICY entries counted in."""
+    last_seq: int
+    oldest_seq: int
+    """The oldest entry that can still be read; ``last_seq`` + 1 where there is none."""
+    next_member: int
+    """The lowest member id that was never used."""
+    time_ms: int
+    """Of the last entry."""
+    closed: bool
+    members: tuple[KeptMember, ...]
+    """In the order of joining; of a closed room those who were in it at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Everything a journal gives back to a server that starts."""
+
+    rooms: tuple[KeptRoom, ...] = ()
+    """By rising incarnation; closed ones only as long as their logs are kept."""
+    identities: tuple[Identity, ...] = ()
+    last_incarnation: int = 0
+    """The highest that was ever used."""

@@ -145,5 +145,5 @@ def _event_of(entry: Entry) -> Event | None:
             return MemberJoined(person)
         case Kind.LEAVE:
             return MemberLeft(person, Reason(entry.body.decode()))
-        case Kind.CLOSED:
-            return None  # told by ``end``
+        case _:
+            return None  # the end of the room is told by ``end``

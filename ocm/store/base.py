@@ -1,12 +1,13 @@
-"""The contract of a journal: where the logs of rooms are kept. Each sentence is a test in ``tests/contracts``."""
+"""What remembers: a server's journal, a client's state. Each sentence here is a test in ``tests/contracts``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from ocm.errors import JournalFailed
-from ocm.protocol.entry import Entry, Record
+from ocm.errors import JournalFailed, StateFailed
+from ocm.protocol.entry import Entry, Kept, Step
+from ocm.protocol.memory import Memo, Memory
 
 Done: TypeAlias = Callable[[JournalFailed | None], None]
 
@@ -21,7 +22,7 @@ class Journal(Protocol):
     durability: str
     """What an acknowledged record survives: ``memory`` nothing, ``disk`` a kill or a loss of power."""
 
-    def submit(self, records: Sequence[Record], done: Done) -> None:
+    def submit(self, records: Sequence[Step], done: Done) -> None:
         """Write ``records``; call ``done`` once, on the event loop, with None or with why nothing was written.
 
         Batches are done in the order of submission. ``done`` may be called before ``submit`` returns. After
@@ -37,6 +38,35 @@ class Journal(Protocol):
         """
         ...
 
+    def load(self) -> Kept:
+        """Return what the journal holds, as a server needs it that starts. Raises ``JournalFailed``."""
+        ...
+
     def close(self) -> None:
         """Finish what was submitted, then close; later batches fail. Idempotent."""
+        ...
+
+
+Stored: TypeAlias = Callable[[StateFailed | None], None]
+
+
+class ClientState(Protocol):
+    """What a client remembers over its own end: who it is, what it said whose fate it does not know, what it read.
+
+    It belongs to one process at a time.
+    """
+
+    def load(self) -> Memory:
+        """Return what is remembered. Raises ``StateFailed``."""
+        ...
+
+    def submit(self, memos: Sequence[Memo], stored: Stored) -> None:
+        """Remember ``memos``, all or none; call ``stored`` once, on the event loop, in the order of submission.
+
+        ``stored`` may be called before ``submit`` returns.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted, then close and let another process have it. Idempotent."""
         ...

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from ocm.errors import JournalFailed
-from ocm.protocol.entry import Entry, Kind, Record
+from ocm.protocol.entry import Entry, Kept, Kind, Record, Step
 from ocm.protocol.limits import Limits
 from ocm.store.base import Done
 
@@ -48,7 +48,7 @@ class MemoryJournal:
         self._closed: dict[str, None] = {}
         self._is_open = True
 
-    def submit(self, records: Sequence[Record], done: Done) -> None:
+    def submit(self, records: Sequence[Step], done: Done) -> None:
         """Append at once, and say so at once."""
         if not self._is_open:
             done(JournalFailed("the journal is closed"))
@@ -56,9 +56,14 @@ class MemoryJournal:
         if not self._fits(records):
             done(JournalFailed("the batch does not continue its rooms' logs"))
             return
-        for record in records:
-            self._append(record)
+        for step in records:
+            if isinstance(step, Record):  # of all else there is no process to tell it to
+                self._append(step)
         done(None)
+
+    def load(self) -> Kept:
+        """Return nothing: it began with this process."""
+        return Kept()
 
     def read(self, room: str, incarnation: int, *, from_seq: int, count: int) -> Sequence[Entry]:
         """Read what is still kept."""
@@ -72,10 +77,13 @@ class MemoryJournal:
         """Take nothing more."""
         self._is_open = False
 
-    def _fits(self, records: Sequence[Record]) -> bool:
+    def _fits(self, steps: Sequence[Step]) -> bool:
         """Tell whether every record comes right after its room's last one, or is in its log already."""
         last: dict[tuple[str, int], int] = {}
-        for room, incarnation, entry in records:
+        for step in steps:
+            if not isinstance(step, Record):
+                continue
+            room, incarnation, entry, _ = step
             log = self._logs.get(room)
             if log is not None and log.incarnation != incarnation:
                 if log.incarnation > incarnation:
@@ -89,7 +97,7 @@ class MemoryJournal:
         return True
 
     def _append(self, record: Record) -> None:
-        room, incarnation, entry = record
+        room, incarnation, entry, _ = record
         log = self._logs.get(room)
         if log is None or log.incarnation != incarnation:
             log = self._logs[room] = _Log(incarnation)

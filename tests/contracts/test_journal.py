@@ -226,7 +226,7 @@ def test_any_batches_leave_logs_without_holes(make: MakeJournal, batches: list[l
         for batch in batches:
             after = {room: list(log) for room, log in model.items()}
             fits = True
-            for room, _, entry in batch:
+            for room, _, entry, _ in batch:
                 log, at = after[room], entry.seq - 1
                 fits = fits and (log[at] == entry if at < len(model[room]) else at == len(log))
                 after[room] = log + [entry] * (at == len(log))

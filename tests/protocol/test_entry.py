@@ -6,7 +6,7 @@ from ocm.protocol.entry import Entry, Kind, Reason, Record, Refusal
 
 
 def test_kinds_have_the_numbers_of_the_modern_profile() -> None:
-    assert {kind.name: int(kind) for kind in Kind} == {"TEXT": 0, "JOIN": 1, "LEAVE": 2, "CLOSED": 5}
+    assert {kind.name: int(kind) for kind in Kind} == {"TEXT": 0, "JOIN": 1, "LEAVE": 2, "CLOSED": 5, "POLICY": 6}
 
 
 def test_reasons_are_sentences_that_survive_the_wire() -> None:
