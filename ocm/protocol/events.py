@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from ocm.protocol.entry import Reason
+from ocm.protocol.entry import Access, Reason
 
 
 class Connection(StrEnum):
@@ -25,6 +25,33 @@ class Delivery(StrEnum):
     """It left this machine. Classic TCRP says no more: a datagram may be lost without anybody knowing."""
     IN_ROOM = "in_room"
     """The server is known to have it: it came back, or stands in the log."""
+    REFUSED = "refused"
+    """The server will never take it; ``Receipt.code`` says why."""
+    UNKNOWN = "unknown"
+    """It was sent, and the server that could say what became of it has forgotten us. It is not sent again."""
+
+
+class PathKind(StrEnum):
+    """Which way messages travel."""
+
+    UDP = "udp"
+    """In datagrams."""
+    TLS = "tls"
+    """Over the TLS connection: datagrams do not get through, or not yet."""
+    NONE = "none"
+    """Not at all just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """Which way messages travel, and how well."""
+
+    kind: PathKind
+    """The way."""
+    round_trip_s: float | None = None
+    """Smoothed round trip of datagrams, in seconds; None: not measured."""
+    loss: float = 0.0
+    """Share of our datagrams lost, 0 to 1, smoothed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +72,14 @@ class Message:
     """What was said, as it came."""
     seq: int | None = None
     """Place in the room's order, where the profile tells."""
+    time_ms: int | None = None
+    """The server's clock when it took the message, in milliseconds since 1970; for display only."""
+    history: bool = False
+    """Whether it was said before we came, and is read back."""
+    plaintext: bool = False
+    """Whether its sender speaks the classic profile, so that anybody on the way could read and change it."""
+    is_ours: bool = False
+    """Whether we said it ourselves: in what is read back, for a receipt tells us of what we say now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +92,10 @@ class Receipt:
     """What was said."""
     delivery: Delivery
     """How far it has come."""
+    seq: int | None = None
+    """Its place in the room's order, where the profile tells."""
+    code: str | None = None
+    """Why it was refused: ``"too_large"``, ``"invalid"``, ``"forbidden"``, ``"closed"`` or ``"id_reused"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +157,33 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class PathChanged:
+    """Messages travel another way from now on. Nothing is lost by it."""
+
+    path: PathState
+    """The way."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """Another kind of program may enter the room from now on."""
+
+    access: Access
+    """Who may."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogChanged:
+    """The room's log is not the one that we read: the room was made anew, or its server lost some of it.
+
+    What we read before is not repeated. Messages whose fate the other log knew are told as ``UNKNOWN``.
+    """
+
+    rewound: bool
+    """Whether it is the same log, with its newest entries gone; else another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionChanged:
     """The way to the server was lost or found again."""
 
@@ -138,4 +204,7 @@ Event: TypeAlias = (
     | Slowed
     | Announcement
     | ConnectionChanged
+    | PathChanged
+    | PolicyChanged
+    | LogChanged
 )

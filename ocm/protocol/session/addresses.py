@@ -114,3 +114,33 @@ class Addresses:
         self.current = address
         self._candidates.clear()
         return True
+
+
+class FixedAddress:
+    """The client's side: the server is where it said, and its seal is its proof. Shaped like ``Addresses``."""
+
+    def __init__(self, address: Address) -> None:
+        """Send to ``address``, and take what opens from anywhere."""
+        self.current: Address | None = address
+
+    def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
+        """Note nothing."""
+
+    def may_send(self, address: Address, size: int) -> bool:
+        """Say yes."""
+        return True
+
+    def sent(self, address: Address, size: int) -> None:
+        """Note nothing."""
+
+    def next_timeout_s(self) -> float | None:
+        """Return None: there are no candidates."""
+        return None
+
+    def challenges(self, *, now_s: float) -> list[Candidate]:
+        """Return nobody."""
+        return []
+
+    def respond(self, address: Address, response: bytes, *, now_s: float) -> bool:
+        """Say that this changes nothing."""
+        return False

@@ -228,6 +228,11 @@ class Recovery(Generic[T]):
         self._timeouts = 0
         return contents
 
+    def renew(self) -> None:
+        """Forget what was learned of the path, not what is under way: it is another path (RFC 9000 section 9.4)."""
+        self.round_trip = RoundTrip()
+        self.window = Window()
+
     def _find_lost(self, now_s: float) -> list[T]:
         """Take out the packets that later ones have overtaken for good; note when the next would be."""
         self._loss_s = None
