@@ -11,7 +11,7 @@ from typing import Final
 
 from ocm.errors import JournalFailed
 from ocm.protocol.address import make_address, port_of, split_address
-from ocm.protocol.entry import Entry, Record
+from ocm.protocol.entry import Entry, Kept, Step
 from ocm.protocol.limits import Limits
 from ocm.server.gatekeeper import Authorize
 from ocm.server.server import Server
@@ -256,7 +256,7 @@ class SlowJournal:
 
     def __init__(self) -> None:
         self._kept = MemoryJournal(Limits())
-        self._waiting: list[tuple[Sequence[Record], Done]] = []
+        self._waiting: list[tuple[Sequence[Step], Done]] = []
         self._open = True
         self.prompt = True
         """Whether batches are done at once."""
@@ -265,10 +265,10 @@ class SlowJournal:
         self.finishes_at_once = True
         """Whether ``close`` finishes before it returns."""
 
-    def __iter__(self) -> Iterator[Sequence[Record]]:
+    def __iter__(self) -> Iterator[Sequence[Step]]:
         return iter([records for records, _ in self._waiting])
 
-    def submit(self, records: Sequence[Record], done: Done) -> None:
+    def submit(self, records: Sequence[Step], done: Done) -> None:
         if self.broken:
             done(JournalFailed("the disk is full"))
         elif self.prompt:
@@ -288,6 +288,9 @@ class SlowJournal:
         waiting, self._waiting = self._waiting, []
         for _, done in waiting:
             done(JournalFailed("the disk is full"))
+
+    def load(self) -> Kept:
+        return Kept()
 
     def read(self, room: str, incarnation: int, *, from_seq: int, count: int) -> Sequence[Entry]:
         return self._kept.read(room, incarnation, from_seq=from_seq, count=count)

@@ -27,6 +27,8 @@ class Reason(StrEnum):
     HOST_LEFT = "the host has gone"
     SERVER_STOPPED = "the server is stopping"
     GONE = "the server no longer knows the room"
+    UNENCRYPTED = "the room takes encrypted connections only"
+    ENDED = "closed by the host"
 
 
 class Refusal(IntEnum):
@@ -37,6 +39,8 @@ class Refusal(IntEnum):
 
     MALFORMED = 400
     """The request breaks the rules: wrong stage, unknown operation, bad name, not UTF-8."""
+    FORBIDDEN = 403
+    """Only the room's host may do this."""
     NOT_FOUND = 404
     """No such room, or not yours to enter: one answer for both, so that neither can be told from the other."""
     ROOM_EXISTS = 409

@@ -11,12 +11,31 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from ocm.protocol.entry import Entry, Kind, Reason, Record, Refusal
+from ocm.protocol.entry import (
+    CLASSIC_POLICY,
+    Access,
+    Entry,
+    Identity,
+    Kept,
+    KeptMember,
+    KeptRoom,
+    Kind,
+    Opened,
+    Policy,
+    Reason,
+    Record,
+    Refusal,
+    Refused,
+    Step,
+)
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.base import Addressing, Audience, Link, LinkForm
+from ocm.protocol.link.base import Audience, Departed, Link, LinkForm
+from ocm.protocol.link.log import RoomLog
 from ocm.protocol.room import Intent, Member, Room
+from ocm.protocol.session.publishing import Status, digest_of
 
 _SPARE_TIMERS: Final = 1024
 """Idle timers of members that are gone, above one for each that is here, before they are swept out."""
@@ -33,10 +52,10 @@ class RefusedIntent(NamedTuple):
 class Turn(NamedTuple):
     """What a batch came to. Nothing leaves for ``records`` before ``committed(up_to)``."""
 
-    records: Sequence[Record]
+    records: Sequence[Step]
     refusals: Sequence[RefusedIntent]
     up_to: int
-    """The count of all records handed out so far."""
+    """The count of all steps handed out so far."""
     deadline_s: float | None
     """When ``handle_timeout`` is next due."""
 
@@ -54,6 +73,7 @@ class Seating(NamedTuple):
     """A member is in the room: tell it so, before what follows in the release."""
 
     link: Link
+    entry: Entry
 
 
 class Farewell(NamedTuple):
@@ -65,8 +85,23 @@ class Farewell(NamedTuple):
     entry: Entry
 
 
-Release: TypeAlias = Delivery | Seating | Farewell
+class Recognized(NamedTuple):
+    """A client is known by its new secret from now on."""
+
+    identity: Identity
+
+
+Release: TypeAlias = Delivery | Seating | Farewell | Recognized
 """What a commit lets out."""
+
+Read: TypeAlias = Callable[[str, int, int, int], Sequence[Entry]]
+"""Reads a room's log in the journal: room, incarnation, first entry, count."""
+Restore: TypeAlias = Callable[[KeptRoom, KeptMember, RoomLog], Link | None]
+"""Makes a member's door again; None: it cannot be."""
+
+
+def _read_nothing(_room: str, _incarnation: int, _first: int, _count: int) -> Sequence[Entry]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +119,11 @@ class HubCounts:
 class _Hall:
     """A room and the doors that lead into it."""
 
-    __slots__ = ("audiences", "links", "room")
+    __slots__ = ("audiences", "links", "log", "room")
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, log: RoomLog) -> None:
         self.room = room
+        self.log = log
         self.links: dict[int, Link] = {}
         self.audiences: dict[LinkForm, Audience] = {}
 
@@ -110,24 +146,63 @@ class Hub:
     Args:
         limits: what peers may cost.
         epoch_s: what to add to ``now_s`` for the time of day, for display only.
+        read: where entries come from that are too old to be kept in memory.
     """
 
-    def __init__(self, limits: Limits, *, epoch_s: float = 0.0) -> None:
+    def __init__(self, limits: Limits, *, epoch_s: float = 0.0, read: Read = _read_nothing) -> None:
         """Start without rooms."""
         self._limits = limits
         self._epoch_s = epoch_s
+        self._read = read
         self._halls: dict[str, _Hall] = {}
-        self._pending: deque[tuple[_Hall, Record]] = deque()
+        self._pending: deque[tuple[_Hall | None, Step]] = deque()
         self._handed_out = 0
         self._incarnations = 0
         self._timers: list[tuple[float, int, Member]] = []
         self._timer_count = 0
         self._seated = 0
 
+    # --- beginning ------------------------------------------------------------------------------------
+
+    def restore(self, kept: Kept, restore: Restore, *, now_s: float) -> Turn:
+        """Be as a journal remembers it; to be called once, first. Members whose door cannot be made again leave.
+
+        Everybody starts without a connection, and every clock anew.
+        """
+        self._incarnations = kept.last_incarnation
+        leaving: list[Member] = []
+        for one in kept.rooms:
+            if one.closed:
+                continue
+            opened = Opened(one.name, one.incarnation, one.log_id, one.policy)
+            hall = self._halls[one.name] = self._hall(opened, head=one.last_seq, oldest=one.oldest_seq)
+            for member, known in zip(hall.room.restore(one, now_s=now_s), one.members, strict=True):
+                link = restore(one, known, hall.log)
+                if link is None:
+                    leaving.append(member)
+                    link = Departed()
+                link.member = member
+                member.is_kept = link.is_kept
+                hall.links[member.id] = link
+                hall.seat(link)
+                self._seated += 1
+                self._arm(member)
+        steps = [step for member in leaving for step in self.leave(member, Reason.LOST, now_s=now_s).records]
+        return self._turn(steps)
+
     # --- asking ---------------------------------------------------------------------------------------
 
-    def create(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
-        """Make ``room`` with ``user`` as its host, or say why not."""
+    def create(
+        self,
+        link: Link,
+        *,
+        room: str,
+        user: str,
+        now_s: float,
+        policy: Policy = CLASSIC_POLICY,
+        log_id: bytes = b"",
+    ) -> Turn | Refusal:
+        """Make ``room`` with ``user`` as its host, or say why not. ``log_id`` is random, 16 bytes."""
         if self._is_full():
             return Refusal.UNAVAILABLE
         if room in self._halls:
@@ -135,42 +210,64 @@ class Hub:
         if len(self._halls) >= self._limits.rooms_max:
             return Refusal.SERVER_FULL
         self._incarnations += 1
-        hall = self._halls[room] = _Hall(Room(room, self._incarnations, self._limits))
-        return self._admit(hall, link, user, now_s)
+        opened = Opened(room, self._incarnations, log_id, policy)
+        hall = self._halls[room] = self._hall(opened)
+        self._pending.append((hall, opened))
+        self._handed_out += 1
+        turn = self._admit(hall, link, user, now_s)
+        assert isinstance(turn, Turn), "an empty room has a place"
+        return turn._replace(records=[opened, *turn.records])
 
     def join(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
         """Let ``user`` into ``room``, or say why not."""
         if self._is_full():
             return Refusal.UNAVAILABLE
         hall = self._halls.get(room)
-        if hall is None:
+        if hall is None or (link.plaintext and hall.room.policy.access is Access.MODERN):
             return Refusal.NOT_FOUND
         return self._admit(hall, link, user, now_s)
 
     def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
-        """Take what members want to say, in order."""
-        records: list[Record] = []
+        """Take what members want to say, in order. An author is told of each before the next is asked for."""
+        records: list[Step] = []
         refusals: list[RefusedIntent] = []
         limits, halls, pending = self._limits, self._halls, self._pending
         space = limits.pending_max - len(pending)
         time_ms = self._time_ms(now_s)
-        for member, body, kind, _ in intents:
+        for intent in intents:
+            member, body, kind, message_id, status = intent
             room = member.room
             if member.leaving or not member.seated or not room.is_open:
-                refusals.append(RefusedIntent(member, 0.0))
+                wait_s, why = 0.0, Status.CLOSED
+            elif len(records) >= space:
+                wait_s, why = 1.0, Status.UNAVAILABLE
+            elif wait_s := member.spend(limits, len(body), now_s=now_s):
+                why = Status.RATE_LIMITED
+            else:
+                hall = halls[room.name]
+                step: Step
+                if status:
+                    digest = digest_of(kind, body)
+                    step = Refused(room.name, room.incarnation, member.id, message_id, status, time_ms, digest)
+                else:
+                    entry = room.say(member, kind, body, time_ms=time_ms, message_id=message_id)
+                    step = Record(room.name, room.incarnation, entry)
+                records.append(step)
+                pending.append((hall, step))
+                if message_id and (author := hall.links[member.id].author) is not None:
+                    author.taken(intent)
                 continue
-            if len(records) >= space:
-                refusals.append(RefusedIntent(member, 1.0))
-                continue
-            wait_s = member.spend(limits, now_s=now_s)
-            if wait_s:
-                refusals.append(RefusedIntent(member, wait_s))
-                continue
-            record = Record(room.name, room.incarnation, room.say(member, kind, body, time_ms=time_ms))
-            records.append(record)
-            pending.append((halls[room.name], record))
+            refusals.append(RefusedIntent(member, wait_s))
+            if message_id and (link := self.link_of(member)) is not None and link.author is not None:
+                link.author.deferred(intent, why, wait_s)
         self._handed_out += len(records)
         return self._turn(records, refusals)
+
+    def remember(self, identity: Identity) -> Turn:
+        """Write down what a client is known by."""
+        self._pending.append((None, identity))
+        self._handed_out += 1
+        return self._turn([identity])
 
     def leave(self, member: Member, reason: Reason, *, now_s: float) -> Turn:
         """Let ``member`` go; a host takes the room along. Nothing happens when it is going already."""
@@ -179,9 +276,25 @@ class Hub:
             return self._turn([])
         time_ms = self._time_ms(now_s)
         entries = [room.dismiss(member, reason, time_ms=time_ms)]
-        if member.id == room.host_id:
+        if room.ends_with(member):
             entries.append(room.close(Reason.HOST_LEFT, time_ms=time_ms))
         return self._hand_out(self._halls[room.name], entries)
+
+    def raise_access(self, room: str, *, now_s: float) -> Turn:
+        """Close ``room`` to the classic profile: its members who speak it are removed, and told.
+
+        Nothing happens when there is no such room, or it is so already.
+        """
+        hall = self._halls.get(room)
+        if hall is None or not hall.room.is_open or hall.room.policy.access is Access.MODERN:
+            return self._turn([])
+        time_ms = self._time_ms(now_s)
+        entries = [hall.room.raise_access(time_ms=time_ms)]
+        leaving = [one for one in hall.room.members.values() if one.plaintext and not one.leaving]
+        entries += [hall.room.dismiss(one, Reason.UNENCRYPTED, time_ms=time_ms) for one in leaving]
+        if any(hall.room.ends_with(one) for one in leaving):
+            entries.append(hall.room.close(Reason.HOST_LEFT, time_ms=time_ms))
+        return self._hand_out(hall, entries)
 
     def close(self, room: str, reason: Reason, *, now_s: float) -> Turn:
         """Close ``room``. Nothing happens when there is none, or it is closing already."""
@@ -211,6 +324,20 @@ class Hub:
         if member.lost_s is None:
             member.lost_s = now_s
             self._arm(member)
+
+    def reader(self, room: KeptRoom) -> Callable[[int, int], Sequence[Entry]]:
+        """Return how the log of a room that is closed is read."""
+        return partial(self._read, room.name, room.incarnation)
+
+    def room(self, name: str) -> Room | None:
+        """Return the room of this name."""
+        hall = self._halls.get(name)
+        return None if hall is None else hall.room
+
+    def log(self, name: str) -> RoomLog | None:
+        """Return the log of the room of this name."""
+        hall = self._halls.get(name)
+        return None if hall is None else hall.log
 
     def members(self, room: str) -> list[Member]:
         """Return who is in ``room``, in the order of joining; empty when there is no such room."""
@@ -243,7 +370,7 @@ class Hub:
 
     def handle_timeout(self, *, now_s: float) -> Turn:
         """Remove the members that have been silent for too long."""
-        records: list[Record] = []
+        records: list[Step] = []
         while self._timers and self._timers[0][0] <= now_s:
             _, _, member = heapq.heappop(self._timers)
             if not member.seated or member.leaving:
@@ -266,12 +393,14 @@ class Hub:
         """
         pending = self._pending
         while pending and self._handed_out - len(pending) < up_to:
-            hall, record = pending.popleft()
-            if record.entry.kind is Kind.TEXT:
-                hall.room.apply(record.entry)
-                self._fan_out(hall, record.entry, release)
-            else:
-                self._change(hall, record.entry, release)
+            hall, step = pending.popleft()
+            if hall is None:
+                assert isinstance(step, Identity), "all else is about a room"
+                release(Recognized(step))
+            elif isinstance(step, Record):
+                self._apply(hall, step.entry, release)
+            elif isinstance(step, Refused):
+                self._tell_author(hall, step)
 
     def failed(self, up_to: int) -> list[Link]:
         """The journal does not have the records up to ``up_to``: take back all that wait, since they stand on these.
@@ -282,11 +411,14 @@ class Hub:
         turned_away: list[Link] = []
         if self._handed_out - len(self._pending) >= up_to:
             return turned_away
-        for hall in dict.fromkeys(hall for hall, _ in self._pending):
+        for hall in dict.fromkeys(hall for hall, _ in self._pending if hall is not None):
             for member in hall.room.forget_pending():
                 link = hall.links.pop(member.id)
                 link.member = None
                 turned_away.append(link)
+            for link in hall.links.values():
+                if link.author is not None:
+                    link.author.failed()
             if hall.room.is_empty:
                 del self._halls[hall.room.name]
         self._pending.clear()
@@ -295,28 +427,53 @@ class Hub:
 
     # --- helpers --------------------------------------------------------------------------------------
 
+    def _hall(self, opened: Opened, *, head: int = 0, oldest: int = 1) -> _Hall:
+        name, incarnation, log_id, policy = opened
+        room = Room(name, incarnation, self._limits, policy=policy, log_id=log_id)
+        log = RoomLog(self._limits, partial(self._read, name, incarnation), head=head, oldest=oldest)
+        return _Hall(room, log)
+
     def _admit(self, hall: _Hall, link: Link, user: str, now_s: float) -> Turn | Refusal:
-        plaintext = link.form.addressing is not Addressing.LOCAL
-        member = hall.room.admit(user, plaintext=plaintext, now_s=now_s)
+        member = hall.room.admit(user, plaintext=link.plaintext, now_s=now_s, is_kept=link.is_kept)
         if isinstance(member, Refusal):
             return member
         link.member = member
         hall.links[member.id] = link
-        return self._hand_out(hall, [hall.room.say(member, Kind.JOIN, b"", time_ms=self._time_ms(now_s))])
+        joined = hall.room.say(member, Kind.JOIN, b"", time_ms=self._time_ms(now_s))
+        return self._hand_out(hall, [joined], door=link.memo())
 
-    def _hand_out(self, hall: _Hall, entries: list[Entry]) -> Turn:
+    def _hand_out(self, hall: _Hall, entries: list[Entry], *, door: bytes = b"") -> Turn:
         room = hall.room
-        records = [Record(room.name, room.incarnation, entry) for entry in entries]
+        records = [Record(room.name, room.incarnation, entry, door) for entry in entries]
         self._pending += [(hall, record) for record in records]
         self._handed_out += len(records)
         return self._turn(records)
 
-    def _turn(self, records: list[Record], refusals: Sequence[RefusedIntent] = ()) -> Turn:
+    def _turn(self, records: Sequence[Step], refusals: Sequence[RefusedIntent] = ()) -> Turn:
         return Turn(records, refusals, self._handed_out, self.next_timeout_s())
 
+    def _apply(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
+        """Make an entry true, tell its author, then all."""
+        hall.log.append(entry)
+        if entry.kind is not Kind.TEXT:
+            self._change(hall, entry, release)
+            return
+        hall.room.apply(entry)
+        if entry.message_id:
+            self._tell_author(hall, entry)
+        self._fan_out(hall, entry, release)
+
+    def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None:
+        link = hall.links.get(what.sender)  # None: it has left since
+        if link is not None and link.author is not None:
+            link.author.settled(what)
+
     def _change(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
-        """Apply an entry that changes who is in the room."""
+        """Apply an entry that changes the room, or who is in it."""
         member = hall.room.apply(entry)
+        if entry.kind is Kind.POLICY:
+            self._fan_out(hall, entry, release)
+            return
         if member is None:
             self._fan_out(hall, entry, release)
             del self._halls[hall.room.name]
@@ -331,7 +488,7 @@ class Hub:
             self._seated += 1
             hall.seat(link)
             self._arm(member)
-            release(Seating(link))
+            release(Seating(link, entry))
         else:
             self._seated -= 1
             del hall.links[member.id]

@@ -71,11 +71,25 @@ class Limits:
     idle_timeout_s: float = 600.0
     """A member silent for this long is removed, and told."""
     lost_timeout_s: float = 60.0
-    """A member whose control connection broke and who stays silent for this long is removed."""
+    """A classic member whose control connection broke and who stays silent for this long is removed."""
+    host_grace_s: float = 60.0
+    """How long a modern room's host may be without a connection before the room goes on without it, or closes."""
+    detached_timeout_s: float = 86_400.0
+    """How long a modern member may be without a connection before it is removed."""
+    identity_timeout_s: float = 86_400.0
+    """How long a client that has no connection is known."""
+    identities_max: int = 100_000
+    """Clients that are known; above it the one heard of longest ago is forgotten."""
+    rooms_per_session_max: int = 32
+    """Rooms that one modern client may be in at a time."""
+    requests_max: int = 64
+    """Requests of one modern client that may wait for an answer."""
     burst_max: int = 200
     """Messages a member may send at once."""
     rate_per_s: float = 50.0
     """Messages per second a member may send for long."""
+    bytes_per_s: int = 262_144
+    """Bytes per second a member may send for long: a message above its share counts as several."""
     pending_max: int = 16_384
     """Records of all rooms that wait for the journal; above it messages are dropped and counted."""
     room_log_messages_max: int = 256
@@ -91,6 +105,8 @@ class Limits:
     """Seconds between messages at ``rate_per_s``."""
     burst_s: float = field(init=False)
     """How far a member may be ahead of that rhythm: ``burst_max`` messages at once."""
+    message_share: int = field(init=False)
+    """Bytes of a message that counts as one."""
 
     def __post_init__(self) -> None:
         for bound in fields(self):
@@ -101,3 +117,4 @@ class Limits:
         set_once: Final = object.__setattr__
         set_once(self, "send_interval_s", 1 / self.rate_per_s)
         set_once(self, "burst_s", (self.burst_max - 1) / self.rate_per_s)
+        set_once(self, "message_share", max(1, int(self.bytes_per_s / self.rate_per_s)))

@@ -7,10 +7,11 @@ given. So a journal that fails takes back nothing but reservations (``forget_pen
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.entry import Entry, Kind, Reason, Refusal
+from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, KeptRoom, Kind, Lifetime, Policy, Reason, Refusal
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import skeleton
 
@@ -26,14 +27,18 @@ _TEXT: Final = Kind.TEXT  # looked up for every message
 class Member:
     """One member's place in one room. Its id is never used again in this room."""
 
-    __slots__ = ("_heard_s", "_spent_s", "id", "leaving", "lost_s", "name", "plaintext", "room", "seated")
+    __slots__ = ("_heard_s", "_spent_s", "id", "is_kept", "leaving", "lost_s", "name", "plaintext", "room", "seated")
 
-    def __init__(self, room: Room, number: int, name: str, *, plaintext: bool, now_s: float) -> None:
+    def __init__(
+        self, room: Room, number: int, name: str, *, plaintext: bool, now_s: float, is_kept: bool = False
+    ) -> None:
         """Start on the way in: ``seated`` turns true when the room's log says so."""
         self.room = room
         self.id = number
         self.name = name
         self.plaintext = plaintext
+        self.is_kept = is_kept
+        """Whether it may be away for long and come back (TCRP/2 section 1)."""
         self.seated = False
         self.leaving = False
         self.lost_s: float | None = None
@@ -45,23 +50,33 @@ class Member:
         self._heard_s = now_s
         self.lost_s = None
 
-    def deadline_s(self, limits: Limits) -> float:
-        """When the member will have been silent for too long."""
-        idle_s = self._heard_s + limits.idle_timeout_s
-        return idle_s if self.lost_s is None else min(idle_s, self.lost_s + limits.lost_timeout_s)
+    @property
+    def heard_s(self) -> float:
+        """When the member was last heard of."""
+        return self._heard_s
 
-    def spend(self, limits: Limits, *, now_s: float) -> float:
-        """Take one message from the member's allowance; return 0, or the seconds to wait for the next one.
+    def deadline_s(self, limits: Limits) -> float:
+        """When the member will have been silent, or away, for too long."""
+        idle_s = self._heard_s + limits.idle_timeout_s
+        if self.lost_s is None:
+            return idle_s
+        if not self.is_kept:
+            return min(idle_s, self.lost_s + limits.lost_timeout_s)
+        is_host = self.id == self.room.host_id and self.room.policy.lifetime is not Lifetime.PERSIST
+        return self.lost_s + (limits.host_grace_s if is_host else limits.detached_timeout_s)
+
+    def spend(self, limits: Limits, size: int, *, now_s: float) -> float:
+        """Take a message of ``size`` bytes from the member's allowance; return 0, or the seconds to wait for it.
 
         A token bucket of ``burst_max`` messages refilled by ``rate_per_s``, kept as the one moment up to
-        which it is spent (the generic cell rate algorithm, ITU-T I.371).
+        which it is spent (the generic cell rate algorithm, ITU-T I.371). A large message counts as several.
         """
         spent_s = self._spent_s
         if spent_s < now_s:
             spent_s = now_s
         elif (wait_s := spent_s - now_s - limits.burst_s) > _CLOCK_STEP_S:
             return wait_s
-        self._spent_s = spent_s + limits.send_interval_s
+        self._spent_s = spent_s + limits.send_interval_s * (1 + size // limits.message_share)
         return 0.0
 
 
@@ -73,19 +88,25 @@ class Intent(NamedTuple):
     kind: Kind = Kind.TEXT
     message_id: int = 0
     """Chosen by the member, above 0; 0 where the profile has none (classic)."""
+    status: int = 0
+    """Above 0: it is refused for good, and why (``session.publishing.Status``); its id is used up all the same."""
 
 
 class Room:
     """One room under one name. See the module for what is folded and what is reserved."""
 
-    def __init__(self, name: str, incarnation: int, limits: Limits) -> None:
-        """Start empty; the first member to be admitted is its host."""
+    def __init__(
+        self, name: str, incarnation: int, limits: Limits, *, policy: Policy = CLASSIC_POLICY, log_id: bytes = b""
+    ) -> None:
+        """Start empty; the first member to be admitted is its host. ``log_id`` names the log to modern members."""
         self.name = name
         self.incarnation = incarnation
+        self.log_id = log_id
+        self.policy = policy
         self.members: dict[int, Member] = {}
         """Those seated, by id, in the order of their joining."""
         self.host_id = SERVER_ID
-        """The member whose leaving closes the room; ``SERVER_ID`` before there is one."""
+        """Who has been here longest; ``SERVER_ID`` where nobody is. What its leaving means is the policy's to say."""
         self.closed = False
         self._closing = False
         self._limits = limits
@@ -106,7 +127,26 @@ class Room:
         """Whether nobody is in the room or on the way in."""
         return not self._names
 
-    def admit(self, name: str, *, plaintext: bool, now_s: float) -> Member | Refusal:
+    @property
+    def last_seq(self) -> int:
+        """The newest entry that is true."""
+        return self._last_seq
+
+    def restore(self, kept: KeptRoom, *, now_s: float) -> list[Member]:
+        """Be as a journal remembers it; return the members, in its order. Only once, before anything else."""
+        self._last_seq = kept.last_seq
+        self._next_seq = kept.last_seq + 1
+        self._next_id = kept.next_member
+        self._time_ms = kept.time_ms
+        for one in kept.members:
+            member = Member(self, one.id, one.name, plaintext=one.plaintext, now_s=now_s)
+            member.seated = True
+            member.lost_s = now_s
+            self._names[skeleton(one.name)] = self.members[one.id] = member
+        self.host_id = next(iter(self.members), SERVER_ID)
+        return list(self.members.values())
+
+    def admit(self, name: str, *, plaintext: bool, now_s: float, is_kept: bool = False) -> Member | Refusal:
         """Reserve a place, or say why not. The place is taken when the JOIN entry is applied."""
         if self._closing:
             return Refusal.NOT_FOUND
@@ -115,7 +155,7 @@ class Room:
             return Refusal.NAME_TAKEN
         if len(self._names) >= self._limits.members_per_room_max:
             return Refusal.ROOM_FULL
-        member = Member(self, self._next_id, name, plaintext=plaintext, now_s=now_s)
+        member = Member(self, self._next_id, name, plaintext=plaintext, now_s=now_s, is_kept=is_kept)
         self._next_id += 1
         self._names[shape] = self._arriving[member.id] = member
         return member
@@ -124,12 +164,12 @@ class Room:
         """Return who has this name, or one that looks like it."""
         return self._names.get(skeleton(name))
 
-    def say(self, member: Member, kind: Kind, body: bytes, *, time_ms: int) -> Entry:
+    def say(self, member: Member, kind: Kind, body: bytes, *, time_ms: int, message_id: int = 0) -> Entry:
         """Give the next place in the room's order to what ``member`` says. The caller has checked its right to."""
         self._time_ms = max(self._time_ms, time_ms)
         seq = self._next_seq
         self._next_seq = seq + 1
-        return Entry(seq, member.id, member.name, kind, body, self._time_ms, member.plaintext)
+        return Entry(seq, member.id, member.name, kind, body, self._time_ms, member.plaintext, message_id)
 
     def dismiss(self, member: Member, reason: Reason, *, time_ms: int) -> Entry:
         """Let ``member`` go; it has no rights from now on. Raises ``LocalProtocolError`` when it is going already."""
@@ -143,10 +183,21 @@ class Room:
         if self._closing:
             raise LocalProtocolError("the room is closing already")
         self._closing = True
-        self._time_ms = max(self._time_ms, time_ms)
-        seq = self._next_seq
-        self._next_seq = seq + 1
-        return Entry(seq, SERVER_ID, "", Kind.CLOSED, reason.value.encode(), self._time_ms, plaintext=False)
+        return self._announce(Kind.CLOSED, reason.value, time_ms)
+
+    def raise_access(self, *, time_ms: int) -> Entry:
+        """Let nobody in any more who speaks the classic profile; those who are here are the caller's to dismiss."""
+        return self._announce(Kind.POLICY, Access.MODERN.value, time_ms)
+
+    def ends_with(self, member: Member) -> bool:
+        """Say whether the room closes when ``member``, who is leaving, has left."""
+        match self.policy.lifetime:
+            case Lifetime.CLOSE:
+                return member.id == self.host_id
+            case Lifetime.HAND_OVER:
+                return all(other.leaving for other in self.members.values()) and not self._arriving
+            case Lifetime.PERSIST:
+                return False
 
     def apply(self, entry: Entry) -> Member | None:
         """Make a committed entry true; return the member whom a JOIN or LEAVE is about."""
@@ -165,7 +216,12 @@ class Room:
                 member = self.members.pop(entry.sender)
                 member.seated = False
                 del self._names[skeleton(member.name)]
+                if member.id == self.host_id and self.policy.lifetime is not Lifetime.CLOSE:
+                    self.host_id = next(iter(self.members), SERVER_ID)
                 return member
+            case Kind.POLICY:
+                self.policy = replace(self.policy, access=Access(entry.body.decode()))
+                return None
             case _:
                 self.closed = True
                 for member in self.members.values():
@@ -184,3 +240,10 @@ class Room:
         self._closing = self.closed
         self._next_seq = self._last_seq + 1
         return arriving
+
+    def _announce(self, kind: Kind, body: str, time_ms: int) -> Entry:
+        """Give the next place to what the server itself says."""
+        self._time_ms = max(self._time_ms, time_ms)
+        seq = self._next_seq
+        self._next_seq = seq + 1
+        return Entry(seq, SERVER_ID, "", kind, body.encode(), self._time_ms, plaintext=False)

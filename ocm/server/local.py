@@ -10,7 +10,7 @@ from ocm.inbox import Inbox, InboxReader
 from ocm.protocol.address import Address
 from ocm.protocol.entry import Entry, Kind, Reason
 from ocm.protocol.events import Event, MemberJoined, MemberLeft, Message, Person, Removed, RoomClosed
-from ocm.protocol.link.base import Addressing, Audience
+from ocm.protocol.link.base import Addressing, Audience, Author
 from ocm.protocol.link.classic import REFERENCE_TOKEN_SIZE, text_size_max
 from ocm.protocol.room import Intent, Member
 
@@ -41,7 +41,14 @@ class LocalLink:
         self.place = -1
         self.audience: Audience | None = None
         self.member: Member | None = None
+        self.author: Author | None = None
+        self.plaintext = False
+        self.is_kept = False
         self._inbox = inbox
+
+    def memo(self) -> bytes:
+        """Return nothing: the program that sits here begins anew when it does."""
+        return b""
 
     def finish(self, payload: bytes) -> bytes:
         """Refuse: there are no bytes."""

@@ -17,7 +17,7 @@ from ocm.protocol.address import Address, host_key, port_of, split_address
 from ocm.protocol.admission import Admission, Visit
 from ocm.protocol.control.server import Request
 from ocm.protocol.entry import Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Release, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Release, Seating, Turn
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX, Limits
 from ocm.protocol.link.base import Link
 from ocm.protocol.link.classic import ClassicDoor, ClassicLink, DoorCounters, Randomness, make_token, slowed
@@ -429,7 +429,7 @@ class Server:
             self._fanout.deliver(release)
         elif isinstance(release, Farewell):
             self._bid_farewell(release)
-        else:
+        elif isinstance(release, Seating):
             link = release.link
             waiting = self._entering.pop(link)
             if isinstance(link, ClassicLink) and isinstance(waiting, Connection):

@@ -255,7 +255,7 @@ class HubMachine(RuleBasedStateMachine):
         late = [person for person in seated if self.is_late(person) and self.model.is_member(person)]
         turn = self.hub.handle_timeout(now_s=self.now_s)
         steps: list[Step] = []  # those who expire together go in any order, which the turn says
-        for room, _, entry in turn.records:
+        for room, _, entry, _ in turn.records:
             if entry.kind is Kind.LEAVE:
                 who = next(person for person in late if (person.room, person.name) == (room, entry.name))
                 steps += self.model.leave(who, Reason.IDLE if who.lost_s is None else Reason.LOST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
@@ -11,13 +12,16 @@ from ocm.protocol.address import Address, host_key
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import Entry, Kind
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX
-from ocm.protocol.link.base import Addressing, Audience
+from ocm.protocol.link.base import Addressing, Audience, Author
 from ocm.protocol.link.notices import farewell_of, notice_of, slowed_notice
 from ocm.protocol.room import Intent, Member
 from ocm.protocol.wire.classic import read_datagram, write_datagram
 
 _HEADS_MAX: Final = 1024
 """Names of one room whose beginning of a datagram is kept ready."""
+_MEMO: Final = b"1"
+"""Begins the memo of a classic door."""
+_MEMO_SIZE_MIN: Final = 40
 REFERENCE_TOKEN_SIZE: Final = 36
 """Bytes of a token in the reference form: a UUID's text."""
 
@@ -139,12 +143,15 @@ class ClassicLink:
     __slots__ = (
         "address",
         "audience",
+        "author",
         "bound",
         "dropped",
         "form",
+        "is_kept",
         "kind",
         "member",
         "place",
+        "plaintext",
         "room",
         "text_size_max",
         "token",
@@ -162,6 +169,9 @@ class ClassicLink:
         self.bound = False
         self.member: Member | None = None
         self.audience: Audience | None = None
+        self.author: Author | None = None
+        self.plaintext = True
+        self.is_kept = False
         self.place = -1
         self.dropped = 0
         """Messages over the allowance since the last notice."""
@@ -178,6 +188,11 @@ class ClassicLink:
                 self.audience.prepared = None
         return True
 
+    def memo(self) -> bytes:
+        """Return form, hash of the token and host: a token itself is kept nowhere but in memory."""
+        kind = list(Form).index(self.kind)
+        return _MEMO + bytes([kind]) + hashlib.sha256(self.token).digest() + self.address
+
     def finish(self, payload: bytes) -> bytes:
         """Add the receiver's own token, as the reference form wants it."""
         return write_datagram(self.room, self.token, payload)
@@ -190,6 +205,17 @@ class ClassicLink:
     def take(self, entry: Entry) -> None:
         """Refuse: a classic member is spoken to in bytes."""
         raise LocalProtocolError("a classic link takes no entries")
+
+
+def restore_link(memo: bytes, *, room: str, user: str, names: bool) -> tuple[bytes, ClassicLink] | None:
+    """Make a door again from its ``memo``; return it and the hash of its token, which its member has to show.
+
+    None: the memo is that of another kind of door.
+    """
+    if memo[:1] != _MEMO or len(memo) < _MEMO_SIZE_MIN:
+        return None
+    kind, digest, address = list(Form)[memo[1]], memo[2:34], memo[34:]
+    return digest, ClassicLink(kind, room=room, user=user, token=b"", address=address, names=names)
 
 
 def text_size_max(room: str, user: str, *, names: bool = False) -> int:
@@ -232,6 +258,8 @@ class ClassicDoor:
     """
 
     links: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
+    restored: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
+    """Links of members from before a restart, by the hash of a token that was not shown since."""
     counters: DoorCounters = field(default_factory=DoorCounters)
 
     def receive_batch(self, batch: Iterable[tuple[bytes, Address]], *, now_s: float) -> list[Intent]:
@@ -247,7 +275,7 @@ class ClassicDoor:
                 self.counters.malformed += 1
                 continue
             room, token, text = values
-            link = find(token)
+            link = find(token) or self.recall(token)
             if link is None:
                 self.counters.unknown_token += 1
                 continue
@@ -275,6 +303,14 @@ class ClassicDoor:
                     continue
             intents.append(Intent(member, text))
         return intents
+
+    def recall(self, token: bytes) -> ClassicLink | None:
+        """Return the link of a member from before a restart that shows its token for the first time since."""
+        link = self.restored.pop(hashlib.sha256(token).digest(), None) if self.restored else None
+        if link is not None:
+            link.token = token
+            self.links[token] = link
+        return link
 
 
 def slowed(link: ClassicLink) -> bytes:

@@ -74,6 +74,8 @@ def notice_of(entry: Entry) -> str | None:
             return f"{entry.name} left" + ("" if reason == Reason.BYE else f": {reason}")
         case Kind.CLOSED:
             return f"room closed: {entry.body.decode()}"
+        case Kind.POLICY:
+            return "the room takes encrypted connections only from now on"
         case _:
             return None
 

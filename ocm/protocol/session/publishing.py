@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
 from ocm.errors import LocalProtocolError
+from ocm.protocol.entry import Answer
 from ocm.protocol.wire.frames import MESSAGE_ID_MAX, Message, Publish, Published
 
 UNSETTLED_MAX: Final = 64
@@ -190,15 +191,17 @@ class Intake:
     what the journal has, or ``fail`` that it has nothing.
     """
 
-    def __init__(self, *, mark: int = 0) -> None:
-        """Take ids from ``mark`` + 1 on."""
+    def __init__(self, *, mark: int = 0, answers: Iterable[Answer] = ()) -> None:
+        """Take ids from ``mark`` + 1 on; ``answers`` are what a journal remembers of those before."""
         self.mark = mark
         """The highest id that is settled: all below are too."""
         self._taken_up_to = mark
         self._held: dict[int, Publish] = {}
         self._held_bytes = 0
         self._taken: OrderedDict[int, bytes] = OrderedDict()
-        self._answers: OrderedDict[int, _Answer] = OrderedDict()
+        self._answers: OrderedDict[int, _Answer] = OrderedDict(
+            (one.message_id, _Answer(one.status, one.seq, one.time_ms, one.digest)) for one in answers
+        )
         self._deferred: tuple[int, int, int] | None = None
 
     def raise_to(self, lowest_id: int) -> None:
@@ -228,6 +231,10 @@ class Intake:
             self._held[message_id] = publish
             self._held_bytes += len(publish.body)
         return None
+
+    def keeps(self, message_id: int) -> bool:
+        """Whether a message that was offered is kept, or was settled: it need not come again."""
+        return message_id <= self._taken_up_to or message_id in self._held
 
     def next(self) -> Publish | None:
         """Return the next message in order, if it came."""
@@ -283,5 +290,10 @@ class Intake:
         return Published(publish.room, publish.message_id, known.status, known.seq, known.time_ms)
 
 
+def digest_of(kind: int, body: bytes) -> bytes:
+    """Return what tells a message that comes again from another one: SHA-256 of its kind and its body."""
+    return hashlib.sha256(bytes([kind]) + body).digest()
+
+
 def _digest(publish: Publish) -> bytes:
-    return hashlib.sha256(bytes([publish.kind]) + publish.body).digest()
+    return digest_of(publish.kind, publish.body)

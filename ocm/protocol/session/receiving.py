@@ -131,6 +131,7 @@ class Cursor:
         """Start behind entry ``last``, with a log of entries ``oldest`` to ``head``."""
         self._room = room
         self._next = last + 1
+        self._sent_up_to = last
         self._up_to = last
         self._edge = last + ENTRIES_MAX
         self._head = head
@@ -173,10 +174,12 @@ class Cursor:
             for seq in [seq for seq in self._sizes if seq <= what.last]:
                 self._bytes -= self._sizes.pop(seq)
             self._next = max(self._next, what.last + 1)
+            self._sent_up_to = max(self._sent_up_to, what.last)
             return
         if self._lost and self._lost[0] == what:
             heapq.heappop(self._lost)
         self._next = max(self._next, what + 1)
+        self._sent_up_to = max(self._sent_up_to, what)
         self._bytes += size - self._sizes.get(what, 0)
         self._sizes[what] = size
 
@@ -185,14 +188,27 @@ class Cursor:
         if seq > self._up_to and seq not in self._lost:
             heapq.heappush(self._lost, seq)
 
+    def rewind(self) -> None:
+        """Hear that whatever the member has not said it has may be lost: all of it goes again."""
+        self._next = self._up_to + 1
+        self._lost.clear()
+        self._sizes.clear()
+        self._bytes = 0
+
+    @property
+    def up_to(self) -> int:
+        """The entry up to which the member has all, or was told that they are missing."""
+        return self._up_to
+
     def receive(self, received: Received) -> None:
         """Take what the member says it has.
 
         Raises ``RemoteProtocolError`` when it claims entries that were never sent.
         """
-        if received.up_to >= self._next:
+        if received.up_to > self._sent_up_to:
             raise RemoteProtocolError("entries are acknowledged that were never sent")
         self._up_to = max(self._up_to, received.up_to)
+        self._next = max(self._next, self._up_to + 1)
         self._edge = max(self._edge, received.up_to + received.credit)
         for seq in [seq for seq in self._sizes if seq <= self._up_to]:
             self._bytes -= self._sizes.pop(seq)

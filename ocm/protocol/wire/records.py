@@ -65,6 +65,11 @@ class CloseCode(IntEnum):
     IDLE = 6
     """Dial again."""
 
+    @classmethod
+    def of(cls, code: int) -> CloseCode:
+        """Return the code of this number; one that we do not know is a BYE."""
+        return cls(code) if code in cls._value2member_map_ else cls.BYE
+
 
 Hex8: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 """8 bytes."""
@@ -392,7 +397,7 @@ class RecordReader:
         return ControlRecord(header.operation, header.stage, whole[HEADER_SIZE:], whole)
 
 
-def write_record(operation: Op, stage: Stage, payload: Payload) -> bytes:
+def write_record(operation: int, stage: Stage, payload: Payload) -> bytes:
     """Return a record. Raises ``LocalProtocolError`` for a payload over ``PAYLOAD_SIZE_MAX``."""
     return _frame(operation, stage, _encode(payload))
 
@@ -402,7 +407,7 @@ def write_frames_record(frames: bytes) -> bytes:
     return _frame(Op.FRAMES, Stage.REQUEST, frames)
 
 
-def _frame(operation: Op, stage: Stage, payload: bytes) -> bytes:
+def _frame(operation: int, stage: Stage, payload: bytes) -> bytes:
     if len(payload) > PAYLOAD_SIZE_MAX:
         raise LocalProtocolError("a record has at most 64 KiB of payload")
     return Header(0, operation, stage, len(payload)).encode() + payload

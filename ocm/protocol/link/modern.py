@@ -1,0 +1,339 @@
+"""The modern door: what one member of TCRP/2 publishes and is sent. It outlives the member's sessions.
+
+While a session is there, the door reads the room's log for it at the member's own pace; without one it only remembers
+what was taken of its messages, so that whatever comes again is answered and not said twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ocm.errors import LocalProtocolError
+from ocm.protocol.address import Address
+from ocm.protocol.entry import Answer, Entry, Kind, Policy, Refused
+from ocm.protocol.link.base import Addressing, Audience, Author
+from ocm.protocol.link.log import RoomLog
+from ocm.protocol.room import Intent, Member
+from ocm.protocol.session.lane import Load
+from ocm.protocol.session.publishing import Intake, Status
+from ocm.protocol.session.receiving import Cursor
+from ocm.protocol.wire.frames import Gap, Head, Publish, Published, Received, write_frame
+
+CLIENT_ID_SIZE: Final = 16
+HEAD_AFTER_S: Final = 1.0
+"""How long after the last entry a member is told where the log ends."""
+_MESSAGE: Final = b"\x05"
+_MEMO: Final = b"2"
+"""Begins the memo of a modern door."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModernForm:
+    """Nothing is encoded for all: each member reads the log at its own pace, its own messages too."""
+
+    addressing: Addressing = Addressing.PULL
+    echoes: bool = True
+
+    def encode(self, entry: Entry) -> bytes | None:
+        """Say that every entry is of interest."""
+        return b""
+
+    def encode_farewell(self, entry: Entry) -> bytes | None:
+        """Say nothing: the log says it."""
+        return None
+
+
+MODERN_FORM: Final = ModernForm()
+
+
+class Carrier(Protocol):
+    """The session that a door speaks through."""
+
+    def wake(self, link: ModernLink) -> None:
+        """Hear that a door has something to send."""
+        ...
+
+    def unseat(self, link: ModernLink) -> None:
+        """Hear that a door speaks through it no more."""
+        ...
+
+
+class ModernLink:
+    """The door of one member: (client id, room)."""
+
+    __slots__ = (
+        "_answers",
+        "_carrier",
+        "_cursor",
+        "_gaps",
+        "_handle",
+        "_head_due",
+        "_intake",
+        "_prefix",
+        "address",
+        "audience",
+        "author",
+        "client",
+        "end_seq",
+        "form",
+        "is_kept",
+        "joined_seq",
+        "log",
+        "log_id",
+        "member",
+        "member_id",
+        "place",
+        "plaintext",
+        "policy",
+        "room",
+        "user",
+    )
+
+    def __init__(self, client: bytes, room: str, user: str, *, mark: int = 0, answers: tuple[Answer, ...] = ()) -> None:
+        """Make a door without a session. ``mark`` and ``answers`` are what a journal remembers."""
+        self.client = client
+        self.room = room
+        self.user = user
+        self.form = MODERN_FORM
+        self.plaintext = False
+        self.is_kept = True
+        self.address: Address = b""
+        self.place = -1
+        self.audience: Audience | None = None
+        self.member: Member | None = None
+        self.author: Author | None = self
+        self.log: RoomLog | None = None
+        """The room's log, from the member's seating on; it stays readable when the member is gone."""
+        self.log_id = b""
+        self.policy = Policy()
+        """The room's, as it was when the member was seated; what it is now is the room's to say."""
+        self.member_id = 0
+        self.joined_seq = 0
+        """The entry that says that the member came: it reads what comes behind."""
+        self.end_seq = 0
+        """Above 0: the member is gone, and may read up to this entry, which says so."""
+        self._intake = Intake(mark=mark, answers=answers)
+        self._carrier: Carrier | None = None
+        self._cursor: Cursor | None = None
+        self._handle = 0
+        self._prefix = b""
+        self._answers: dict[int, Published] = {}
+        self._gaps: list[Gap] = []
+        self._head_due = False
+
+    # --- what the hub asks of a door ----------------------------------------------------------------------
+
+    def memo(self) -> bytes:
+        """Return the client id, marked as one."""
+        return _MEMO + self.client
+
+    def finish(self, payload: bytes) -> bytes:
+        """Refuse: a modern member reads the log."""
+        raise LocalProtocolError("a modern link reads the log")
+
+    def take(self, entry: Entry) -> None:
+        """Refuse, likewise."""
+        raise LocalProtocolError("a modern link reads the log")
+
+    def taken(self, intent: Intent) -> None:
+        """Hear that what ``intents`` gave is on its way into the journal."""
+        publish = self._intake.next()
+        assert publish is not None, "it was the next one"
+        self._intake.take(publish)
+
+    def deferred(self, intent: Intent, status: int, wait_s: float) -> None:
+        """Hear that it is not taken: it and all behind it may come again later, or never."""
+        publish = self._intake.next()
+        assert publish is not None, "it was the next one"
+        self._answer(*self._intake.defer(publish, Status(status), wait_ms=math.ceil(wait_s * 1000)))
+
+    def settled(self, what: Entry | Refused) -> None:
+        """Hear that the journal has it: now, and not sooner, it is answered."""
+        status, seq = (what.status, 0) if isinstance(what, Refused) else (Status.ACCEPTED, what.seq)
+        self._answer(self._intake.settle(self._handle, what.message_id, status, seq=seq, time_ms=what.time_ms))
+
+    def failed(self) -> None:
+        """Hear that the journal has nothing of what was taken."""
+        self._answer(*self._intake.fail(self._handle, wait_ms=1000))
+
+    # --- what the session asks of it ------------------------------------------------------------------------
+
+    @property
+    def handle(self) -> int:
+        """What the session's frames call the room."""
+        return self._handle
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """The session that is spoken through; None: the member is detached."""
+        return self._carrier
+
+    @property
+    def mark(self) -> int:
+        """The highest message id that is settled."""
+        return self._intake.mark
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the member is gone and knows it."""
+        return bool(self.end_seq) and self._cursor is not None and self._cursor.up_to >= self.end_seq
+
+    def settle_in(self, log: RoomLog, *, log_id: bytes, policy: Policy, member_id: int, joined_seq: int) -> None:
+        """Hear that the member is in the room."""
+        self.log = log
+        self.log_id = log_id
+        self.policy = policy
+        self.member_id = member_id
+        self.joined_seq = joined_seq
+
+    def attach(self, carrier: Carrier, handle: int, *, last: int, lowest_id: int) -> int:
+        """Speak through a session from now on; return the entry behind which it goes on.
+
+        Args:
+            carrier: the session.
+            handle: what its frames call the room.
+            last: the entry up to which the member has the log; beyond its end, the end counts.
+            lowest_id: the lowest message id that may still come.
+        """
+        log = self.log
+        assert log is not None, "the member is seated"
+        self.detach()
+        head = self.end_seq or log.head
+        start = min(last, head)
+        self._carrier = carrier
+        self._handle = handle
+        self._prefix = _MESSAGE + handle.to_bytes(4, "big")
+        self._cursor = Cursor(handle, last=start, head=head, oldest=log.oldest)
+        self._intake.raise_to(lowest_id)
+        carrier.wake(self)
+        return start
+
+    def detach(self) -> None:
+        """Speak through no session. Idempotent."""
+        self._carrier = None
+        self._cursor = None
+        self._answers.clear()
+        self._gaps.clear()
+
+    def grow(self, seq: int) -> None:
+        """Hear that the log goes up to entry ``seq`` now."""
+        if self._cursor is not None and self._carrier is not None:
+            self._cursor.grow(seq)
+            self._carrier.wake(self)
+
+    def end(self, seq: int) -> None:
+        """Hear that the member is gone: entry ``seq`` says so, and is the last it may read."""
+        self.end_seq = seq
+        self.grow(seq)
+
+    def show_head(self) -> None:
+        """Tell the member where the log ends, with the next datagram."""
+        if self._carrier is not None:
+            self._head_due = True
+            self._carrier.wake(self)
+
+    def publish(self, publish: Publish) -> bool:
+        """Take a message; return False when it could not be kept and must come again."""
+        if self.end_seq or self.member is None:
+            self._answer(Published(self._handle, publish.message_id, Status.CLOSED, 0, 0))
+            return True
+        answer = self._intake.offer(publish)
+        if answer is not None:
+            self._answer(answer)
+            return True
+        return self._intake.keeps(publish.message_id)
+
+    def intents(self) -> Iterator[Intent]:
+        """Give what was published, in order, each when what became of the one before is known."""
+        last = -1
+        while self.member is not None and (publish := self._intake.next()) is not None and publish.message_id != last:
+            last = publish.message_id
+            yield Intent(self.member, publish.body, Kind.TEXT, publish.message_id, _refusal(publish))
+
+    def receive(self, received: Received) -> None:
+        """Take what the member has read. Raises ``RemoteProtocolError`` when it cannot have."""
+        if self._cursor is not None and self._carrier is not None:
+            self._cursor.receive(received)
+            self._carrier.wake(self)
+
+    def next(self) -> Load | None:
+        """Return the next frame to send; it counts as sent. None: there is nothing, or no credit."""
+        if self._answers:
+            published = self._answers.pop(next(iter(self._answers)))
+            return Load(write_frame(published), self, published)
+        if self._gaps:
+            gap = self._gaps.pop()
+            return Load(write_frame(gap), self, gap)
+        return self._next_entry() or self._next_head()
+
+    def lost(self, load: Load) -> None:
+        """Hear that a frame was lost: what is still wanted of it goes again."""
+        cursor, carrier = self._cursor, self._carrier
+        if cursor is None or carrier is None:
+            return
+        match load.key:
+            case int() as seq:
+                cursor.lose(seq)
+            case Published() as published if published.room == self._handle:
+                self._answers.setdefault(published.message_id, published)
+            case Gap() as gap if gap.last > cursor.up_to:
+                self._gaps.append(gap)
+            case _:
+                return
+        carrier.wake(self)
+
+    def rewind(self) -> None:
+        """Hear that what went over TLS may be lost. What was answered is asked again by the member."""
+        if self._cursor is not None and self._carrier is not None:
+            self._cursor.rewind()
+            self._carrier.wake(self)
+
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    def _next_entry(self) -> Load | None:
+        cursor, log = self._cursor, self.log
+        if cursor is None or log is None:
+            return None
+        while (what := cursor.next()) is not None:
+            if isinstance(what, Gap):
+                cursor.sent(what, 0)
+                return Load(write_frame(what), self, what)
+            tail = log.tail(what)
+            if tail is not None:
+                cursor.sent(what, len(tail))
+                return Load(self._prefix + tail, self, what)
+            cursor.forget(log.oldest)
+        return None
+
+    def _next_head(self) -> Load | None:
+        if not self._head_due or self.log is None:
+            return None
+        self._head_due = False
+        head = Head(self._handle, self.end_seq or self.log.head, self.log.oldest)
+        return Load(write_frame(head), self, None)
+
+    def _answer(self, *answers: Published) -> None:
+        if self._carrier is None:
+            return
+        for published in answers:
+            self._answers[published.message_id] = published._replace(room=self._handle)
+        self._carrier.wake(self)
+
+
+def client_of(memo: bytes) -> bytes | None:
+    """Return the client id in the memo of a modern door; None: it is of another door."""
+    return memo[1:] if memo[:1] == _MEMO and len(memo) == 1 + CLIENT_ID_SIZE else None
+
+
+def _refusal(publish: Publish) -> int:
+    """Return why a message is refused for good; 0: it is not."""
+    if publish.kind != Kind.TEXT or not publish.body:
+        return Status.INVALID
+    try:
+        publish.body.decode()
+    except UnicodeDecodeError:
+        return Status.INVALID
+    return 0
