@@ -33,6 +33,12 @@ class Limits:
     """A control header is complete this long after its first byte, or the connection ends."""
     body_timeout_s: float = 10.0
     """A whole control packet is complete this long after its first byte, or the connection ends."""
+    tls_timeout_s: float = 10.0
+    """A TLS handshake is complete this long after its first byte, or the connection ends."""
+    hello_timeout_s: float = 10.0
+    """A modern client is known this long after the handshake, or the connection ends."""
+    handshakes_max: int = 1000
+    """TLS handshakes at once; above it the oldest ends."""
     silent_timeout_s: float = 120.0
     """How long a connection may stay open without a byte: people sit at prompts."""
     silent_short_timeout_s: float = 5.0

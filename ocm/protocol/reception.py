@@ -189,7 +189,7 @@ class Reception:
             limits=self._limits,
             durability=self._durability,
             randomness=self._randomness,
-            stir=self._stir,
+            stir=self.stir,
             now_s=now_s,
         )
 
@@ -200,7 +200,7 @@ class Reception:
             knocking = self._on_event(session, event, now_s)
             if knocking is not None:
                 knocks.append(knocking)
-        self._stir(session)
+        self.stir(session)
         self._after([session], now_s)
         return knocks
 
@@ -225,19 +225,27 @@ class Reception:
     def stream_lost(self, session: ModernSession, *, now_s: float) -> None:
         """Hear that a session's TLS connection is gone."""
         session.stream_lost(now_s=now_s)
-        self._stir(session)
+        self.stir(session)
         self._after([session], now_s)
 
     def handle_timeout(self, session: ModernSession, *, now_s: float) -> None:
         """Do what is due for a session."""
         session.handle_timeout(now_s=now_s)
-        self._stir(session)
+        self.stir(session)
         self._after([session], now_s)
 
     def close(self, session: ModernSession, code: CloseCode, reason: str, *, now_s: float) -> None:
         """End a session, and say why."""
         session.close(code, reason)
         self._after([session], now_s)
+
+    def knows(self, connection_id: bytes) -> bool:
+        """Say whether a datagram's connection id is that of a session."""
+        return connection_id in self._connections
+
+    def stir(self, session: ModernSession) -> None:
+        """Note that a session may have something to send."""
+        self._stirred[session] = None
 
     def stirred(self) -> list[ModernSession]:
         """Return the sessions that may have something to send or another time-out, since this was last asked."""
@@ -610,7 +618,7 @@ class Reception:
 
     def _end(self, session: ModernSession, now_s: float) -> None:
         """A session is over: its members may come back. Idempotent."""
-        self._stir(session)
+        self.stir(session)
         if self._connections.get(session.connection_id) is not session:
             return
         del self._connections[session.connection_id]
@@ -622,9 +630,6 @@ class Reception:
         known = self._known(session.client)
         if known is not None and known.secrets[0] not in self._recognizing:  # else another session begins
             self._remember(known._replace(until_ms=self._time_ms(now_s + self._limits.identity_timeout_s)))
-
-    def _stir(self, session: ModernSession) -> None:
-        self._stirred[session] = None
 
     def _time_ms(self, now_s: float) -> int:
         return int((self._epoch_s + now_s) * 1000)

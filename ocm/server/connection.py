@@ -111,6 +111,12 @@ class Connection:
         """Say no."""
         self._take(self._control.refuse(why, reason, now_s=self._loop.time(), delay_s=delay_s))
 
+    def hand_over(self) -> None:
+        """Mind the stream no more: it speaks another protocol, and somebody else hears it."""
+        self._gone = True
+        if self._timer is not None:
+            self._timer.cancel()
+
     def end(self) -> None:
         """Close as soon as what was asked is answered and written; cut off a peer that does not hang up."""
         if self._ending or self._gone:

@@ -41,7 +41,7 @@ class Fanout:
 
     def send(self, address: Address, datagram: bytes) -> None:
         """Send one datagram."""
-        self._fill([(address, datagram)])
+        self.send_all([(address, datagram)])
 
     def tell(self, link: Link, payload: bytes) -> None:
         """Send one member alone what its form encoded."""
@@ -49,9 +49,10 @@ class Fanout:
         self.send(link.address, link.finish(payload) if each else payload)
 
     def _send_each(self, links: Sequence[Link], payload: bytes) -> None:
-        self._fill([(link.address, link.finish(payload)) for link in links])
+        self.send_all([(link.address, link.finish(payload)) for link in links])
 
-    def _fill(self, datagrams: Sequence[tuple[Address, bytes]]) -> None:
+    def send_all(self, datagrams: Sequence[tuple[Address, bytes]]) -> None:
+        """Send datagrams, each to its address, in order."""
         done = 0
         while done < len(datagrams):
             slots = self._port.slots(len(datagrams) - done)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -16,33 +16,43 @@ from ocm.inbox import Inbox
 from ocm.protocol.address import Address, host_key, port_of, split_address
 from ocm.protocol.admission import Admission, Visit
 from ocm.protocol.control.server import Request
-from ocm.protocol.entry import Reason, Refusal
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptMember, KeptRoom, Policy, Reason, Refusal
 from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Release, Seating, Turn
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX, Limits
 from ocm.protocol.link.base import Link
-from ocm.protocol.link.classic import ClassicDoor, ClassicLink, DoorCounters, Randomness, make_token, slowed
+from ocm.protocol.link.classic import (
+    ClassicDoor,
+    ClassicLink,
+    DoorCounters,
+    Randomness,
+    make_token,
+    restore_link,
+    slowed,
+)
+from ocm.protocol.link.log import RoomLog
 from ocm.protocol.names import room_name
+from ocm.protocol.reception import LOG_ID_SIZE, REASONS
 from ocm.protocol.room import Intent, Member
 from ocm.protocol.wire.classic import Operation
+from ocm.server.arrival import Arrival, Shut
 from ocm.server.connection import NOBODY, Connection
 from ocm.server.fanout import Fanout
 from ocm.server.gatekeeper import Authorize, Gatekeeper, Knock, why_not
 from ocm.server.local import LocalLink, LocalMember
+from ocm.server.modern import ModernDesk
 from ocm.store.base import Journal
-from ocm.transport.base import Batch, DatagramPort, Network, Stream, StreamHandler, StreamListener
+from ocm.transport.base import (
+    Batch,
+    DatagramPort,
+    Network,
+    ServerSecurity,
+    Stream,
+    StreamHandler,
+    StreamListener,
+)
 
 _log: Final = logging.getLogger(__name__)
 
-NOT_YOURS: Final = "no such room, or not yours to enter"
-_REASONS: Final = {
-    Refusal.NOT_FOUND: NOT_YOURS,
-    Refusal.ROOM_EXISTS: "the room exists already",
-    Refusal.NAME_TAKEN: "somebody in the room has this name, or one that looks like it",
-    Refusal.ROOM_FULL: "the room is full",
-    Refusal.SERVER_FULL: "the server has as many rooms as it may have",
-    Refusal.UNAVAILABLE: "the server cannot take this just now; try again later",
-    Refusal.NAME_NOT_ALLOWED: "this name cannot be used here",
-}
 _SLOWED_AFTER_S: Final = 1.0
 """How long drops over the allowance are gathered before the member is told of them."""
 _STOP_TIMEOUT_S: Final = 1.0
@@ -87,10 +97,23 @@ class Server:
         randomness: Randomness,
         epoch_s: float = 0.0,
         authorize: Authorize | None = None,
+        security: ServerSecurity | None = None,
         admits: Admits | None = None,
         names_in_reference: bool = False,
     ) -> None:
-        """Prepare; nothing listens before ``start``."""
+        """Prepare; nothing listens before ``start``.
+
+        Args:
+            network: where streams and datagrams come from.
+            journal: where the logs of rooms are kept.
+            limits: what peers may cost.
+            randomness: for tokens, ids and secrets.
+            epoch_s: what to add to the loop's time for the time of day.
+            authorize: asked for each who wants in; None: everybody may.
+            security: makes streams secure for TCRP/2; None: the classic profile only.
+            admits: asked for the address of every connection that speaks the classic profile.
+            names_in_reference: put the sender's name into the text for reference programs.
+        """
         self._network = network
         self._journal = journal
         self._limits = limits
@@ -98,9 +121,12 @@ class Server:
         self._gatekeeper = Gatekeeper(authorize, limits, self._fail)
         self._admits = admits
         self._names = names_in_reference
-        self._hub = Hub(limits, epoch_s=epoch_s)
+        self._security = security
+        self._epoch_s = epoch_s
+        self._hub = Hub(limits, epoch_s=epoch_s, read=self._read)
         self._door = ClassicDoor()
         self._admission = Admission(limits)
+        self._modern: ModernDesk | None = None
         self._connections: dict[Visit, Connection] = {}
         self._seats: dict[Link, Connection] = {}
         self._entering: dict[Link, Connection | asyncio.Future[None]] = {}
@@ -136,12 +162,47 @@ class Server:
         )
         self._fanout = Fanout(self._port)
         try:
+            self._restore()
             self._listener = await self._network.listen(
                 host, tcp_port, self._accept, write_buffer_max=self._limits.send_buffer_max
             )
         except BaseException:
             self._port.close()
             raise
+
+    def _restore(self) -> None:
+        """Make the desk for TCRP/2; be as the journal remembers it. Raises ``JournalFailed``."""
+        kept, now_s = self._journal.load(), self._loop.time()
+        if self._security is not None:
+            self._modern = ModernDesk(
+                self._security,
+                self._hub,
+                self._limits,
+                admission=self._admission,
+                gatekeeper=self._gatekeeper,
+                durability=self._journal.durability,
+                randomness=self._randomness,
+                submit=self._submit,
+                rearm=self._rearm,
+                epoch_s=self._epoch_s,
+            )
+            self._modern.open_port(self._fanout, self.udp_port)
+            self._modern.reception.restore(kept, now_s=now_s)
+        self._submit(self._hub.restore(kept, self._restore_link, now_s=now_s))
+
+    def _restore_link(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
+        modern = None if self._modern is None else self._modern.reception.restore_link(room, member, log)
+        if modern is not None:
+            return modern
+        restored = restore_link(member.door, room=room.name, user=member.name, names=self._names)
+        if restored is None:
+            return None
+        digest, link = restored
+        self._door.restored[digest] = link
+        return link
+
+    def _read(self, room: str, incarnation: int, first: int, count: int) -> Sequence[Entry]:
+        return self._journal.read(room, incarnation, from_seq=first, count=count)
 
     @property
     def tcp_port(self) -> int:
@@ -161,17 +222,23 @@ class Server:
         self._listener.close()
         self._gatekeeper.stop()
         for room in self._hub.rooms():
-            self._submit(self._hub.close(room, Reason.SERVER_STOPPED, now_s=self._loop.time()))
+            if not self._outlives(room):
+                self._submit(self._hub.close(room, Reason.SERVER_STOPPED, now_s=self._loop.time()))
         for connection in list(self._connections.values()):
             connection.end()
+        if self._modern is not None:
+            self._modern.flush()
+            self._modern.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
-                while self._connections or self._port.flush() or self._hub.counts().pending:
+                while self._is_busy():
                     self._hung_up.clear()
                     with contextlib.suppress(TimeoutError):  # nothing says when socket or journal has caught up
                         await asyncio.wait_for(self._hung_up.wait(), _STOP_TIMEOUT_S / 20)
         for connection in list(self._connections.values()):
             connection.abort()
+        if self._modern is not None:
+            self._modern.abort()
         self._journal.close()
         self._stopped = True
         if self._timer is not None:
@@ -182,6 +249,15 @@ class Server:
         self._port.close()
         if not self.failure.done():
             self.failure.cancel()
+
+    def _is_busy(self) -> bool:
+        modern = self._modern is not None and self._modern.connections
+        return bool(self._connections or modern or self._port.flush() or self._hub.counts().pending)
+
+    def _outlives(self, room: str) -> bool:
+        """Whether a room is there again when the server is."""
+        known = self._hub.room(room)
+        return known is not None and known.policy.durable and self._journal.durability != "memory"
 
     def status(self) -> Status:
         """Count what the server is doing."""
@@ -197,7 +273,7 @@ class Server:
 
     # --- members without a socket -----------------------------------------------------------------------
 
-    async def enter(self, room: str, user: str, *, create: bool) -> LocalMember:
+    async def enter(self, room: str, user: str, *, create: bool, policy: Policy | None = None) -> LocalMember:
         """Sit in a room without a socket.
 
         Raises:
@@ -210,20 +286,26 @@ class Server:
             raise LocalProtocolError(why_not(error)) from None
         self._gatekeeper.check_user(user)
         if self._stopping:
-            raise RoomRefused(int(Refusal.UNAVAILABLE), _REASONS[Refusal.UNAVAILABLE])
+            raise RoomRefused(int(Refusal.UNAVAILABLE), REASONS[Refusal.UNAVAILABLE])
         inbox = Inbox(self._limits.events_max)
         link = LocalLink(inbox)
         seated: asyncio.Future[None] = self._loop.create_future()
-        ask = self._hub.create if create else self._hub.join
-        turn = ask(link, room=room, user=user, now_s=self._loop.time())
+        turn = self._ask_hub(link, room, user, create=create, policy=policy or CLASSIC_POLICY)
         if isinstance(turn, Refusal):
-            raise RoomRefused(int(turn), _REASONS[turn])
+            raise RoomRefused(int(turn), REASONS[turn])
         if link.member is not None:
             link.member.hear(math.inf)
         self._entering[link] = seated
         self._submit(turn)
         await seated
         return LocalMember(room, user, link, inbox, say=self._say, leave=self._dismiss, members=self._members_of)
+
+    def _ask_hub(self, link: Link, room: str, user: str, *, create: bool, policy: Policy) -> Turn | Refusal:
+        now_s = self._loop.time()
+        if not create:
+            return self._hub.join(link, room=room, user=user, now_s=now_s)
+        log_id = self._randomness(LOG_ID_SIZE)
+        return self._hub.create(link, room=room, user=user, now_s=now_s, policy=policy, log_id=log_id)
 
     def _say(self, intent: Intent) -> float | None:
         """Take what a local member says; return None, or the seconds to wait (0: waiting does not help)."""
@@ -249,7 +331,8 @@ class Server:
     # --- control connections ------------------------------------------------------------------------------
 
     def _accept(self, stream: Stream) -> StreamHandler:
-        if self._stopping or (self._admits is not None and not self._admits(stream.remote)):
+        admitted = self._admits is None or self._admits(stream.remote)
+        if self._stopping or not (admitted or self._modern is not None):
             stream.abort()
             return NOBODY
         visit, leaving = self._admission.open(stream.remote, now_s=self._loop.time())
@@ -259,7 +342,18 @@ class Server:
             stream.abort()
             return NOBODY
         connection = self._connections[visit] = Connection(stream, visit, self._admission, self._limits, self)
-        return connection
+        modern = self._modern
+        if modern is None:
+            return connection
+
+        def begin_tls() -> StreamHandler:
+            del self._connections[visit]
+            connection.hand_over()
+            self._hung_up.set()
+            return modern.arrive(stream, visit)
+
+        classic = connection if admitted else Shut(stream, connection)
+        return Arrival(stream, classic, begin_tls, decide_s=self._limits.header_timeout_s)
 
     def hung_up(self, connection: Connection) -> None:
         """Hear that a connection is gone; a member that kept it open on purpose has not long to stay."""
@@ -325,8 +419,8 @@ class Server:
             back.hear(now_s)
             self._seat(link, connection)
             return
-        ask = self._hub.create if request.operation is Operation.CREATE else self._hub.join
-        turn = ask(link, room=request.room, user=user, now_s=now_s)
+        create = request.operation is Operation.CREATE
+        turn = self._ask_hub(link, request.room, user, create=create, policy=CLASSIC_POLICY)
         if isinstance(turn, Refusal):
             self._refuse(connection, turn)
             return
@@ -341,7 +435,10 @@ class Server:
         link = self._hub.link_of(member)
         if not isinstance(link, ClassicLink):
             return None
-        if request.token is not None and self._door.links.get(request.token) is link:
+        if (
+            request.token is not None
+            and (self._door.links.get(request.token) or self._door.recall(request.token)) is link
+        ):
             return member
         same_host = host_key(connection.stream.remote) == host_key(link.address)
         return member if member.lost_s is not None and same_host else None
@@ -357,7 +454,8 @@ class Server:
 
     def _seat_of(self, request: Request) -> ClassicLink | None:
         """Return the link whose token the request shows, if it is of that room."""
-        link = self._door.links.get(request.token or b"")
+        token = request.token or b""
+        link = self._door.links.get(token) or self._door.recall(token)
         return link if link is not None and link.room == request.room.encode() else None
 
     def _refuse(self, connection: Connection, why: Refusal) -> None:
@@ -366,12 +464,16 @@ class Server:
         late_s = 0.0
         if why in (Refusal.NOT_FOUND, Refusal.NAME_TAKEN):
             late_s = self._admission.fail_join(connection.visit, now_s=self._loop.time())
-        connection.refuse(why, _REASONS[why], delay_s=late_s)
+        connection.refuse(why, REASONS[why], delay_s=late_s)
 
     # --- datagrams --------------------------------------------------------------------------------------
 
     def _on_batch(self, batch: Batch) -> None:
         now_s = self._loop.time()
+        if self._modern is not None:
+            sealed, batch = self._modern.split(batch)
+            if sealed:
+                self._modern.on_batch(sealed)
         intents = self._door.receive_batch(batch, now_s=now_s)
         if not intents:
             return
@@ -407,11 +509,18 @@ class Server:
             return
         if error is None:
             self._hub.committed(up_to, self._release)
+            if self._modern is not None:
+                self._modern.committed(up_to)
             self._arm(self._hub.next_timeout_s())
             return
         _log.error("the journal failed; nothing of the batch is in it")
-        for link in self._hub.failed(up_to):
-            waiting = self._entering.pop(link)
+        turned_away = self._hub.failed(up_to)
+        if self._modern is not None:
+            self._modern.failed(turned_away)
+        for link in turned_away:
+            waiting = self._entering.pop(link, None)
+            if waiting is None:
+                continue
             if isinstance(waiting, Connection):
                 self._refuse(waiting, Refusal.UNAVAILABLE)
             else:
@@ -425,6 +534,8 @@ class Server:
                 self._refuse(asked, Refusal.UNAVAILABLE)
 
     def _release(self, release: Release) -> None:
+        if self._modern is not None and self._modern.release(release):
+            return
         if isinstance(release, Delivery):
             self._fanout.deliver(release)
         elif isinstance(release, Farewell):
@@ -459,7 +570,7 @@ class Server:
     def _forget(self, link: Link) -> None:
         """Take a token out of use and finish with the connections that hang on it."""
         if isinstance(link, ClassicLink):
-            del self._door.links[link.token]
+            self._door.forget(link)
             self._slowed.discard(link)
         for asked in self._leaving.pop(link, []):
             if not asked.gone:
@@ -479,6 +590,9 @@ class Server:
         self._timer_s = at_s
         self._timer = None if at_s is None else self._loop.call_at(at_s, self._on_timer)
 
+    def _rearm(self) -> None:
+        self._arm(self._hub.next_timeout_s())
+
     def _on_timer(self) -> None:
         self._timer_s = None
         self._submit(self._hub.handle_timeout(now_s=self._loop.time()))
@@ -492,4 +606,4 @@ class Server:
 def _turn_away(waiting: Connection | asyncio.Future[None]) -> None:
     """Tell who waits for a seat in this program that there is none."""
     if isinstance(waiting, asyncio.Future) and not waiting.done():
-        waiting.set_exception(RoomRefused(int(Refusal.UNAVAILABLE), _REASONS[Refusal.UNAVAILABLE]))
+        waiting.set_exception(RoomRefused(int(Refusal.UNAVAILABLE), REASONS[Refusal.UNAVAILABLE]))

@@ -304,6 +304,12 @@ class ClassicDoor:
             intents.append(Intent(member, text))
         return intents
 
+    def forget(self, link: ClassicLink) -> None:
+        """Take a link's token out of use."""
+        self.links.pop(link.token, None)
+        for digest in [digest for digest, other in self.restored.items() if other is link]:
+            del self.restored[digest]
+
     def recall(self, token: bytes) -> ClassicLink | None:
         """Return the link of a member from before a restart that shows its token for the first time since."""
         link = self.restored.pop(hashlib.sha256(token).digest(), None) if self.restored else None

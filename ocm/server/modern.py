@@ -1,0 +1,333 @@
+"""The driver of TCRP/2: TLS connections and sealed datagrams to the reception, what it has to say to the network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from ocm.errors import HandshakeFailed
+from ocm.protocol.address import Address, split_address
+from ocm.protocol.admission import Admission, Visit
+from ocm.protocol.entry import Refusal
+from ocm.protocol.hub import Hub, Release, Turn
+from ocm.protocol.limits import Limits
+from ocm.protocol.link.base import Link
+from ocm.protocol.link.modern_session import ModernSession
+from ocm.protocol.reception import Knocking, Reception
+from ocm.protocol.session.keys import Randomness
+from ocm.protocol.wire.records import CloseCode
+from ocm.protocol.wire.sealed import CONNECTION_ID_SIZE, ESCAPE
+from ocm.server.fanout import Fanout
+from ocm.server.gatekeeper import Gatekeeper, Knock
+from ocm.transport.base import Batch, SecureStream, ServerSecurity, Stream, StreamHandler
+
+_ID_END: Final = len(ESCAPE) + CONNECTION_ID_SIZE
+_WRITE_SIZE: Final = 32_768
+"""Bytes of frames written to one connection before the others get their turn."""
+LINGER_S: Final = 2.0
+"""How long to read and discard behind our last word: to close at once would take it back (RFC 1122, 4.2.2.13)."""
+
+
+class ModernConnection:
+    """One TLS connection, and the session that began on it (a ``StreamHandler`` of what TLS opened)."""
+
+    def __init__(self, desk: ModernDesk, stream: Stream, visit: Visit) -> None:
+        """Wait for the handshake on ``stream``."""
+        self.stream = stream
+        self.visit = visit
+        self.session: ModernSession | None = None
+        """Once the handshake is done."""
+        self.timer: asyncio.TimerHandle | None = None
+        self.armed_s: float | None = None
+        self.is_up = True
+        """Whether the connection is there."""
+        self._secure: SecureStream | None = None
+        self._desk = desk
+        self._full = False
+        self._ending = False
+        loop = asyncio.get_running_loop()
+        self._deadline: asyncio.TimerHandle | None = loop.call_later(desk.limits.tls_timeout_s, self.stream.abort)
+
+    @property
+    def space(self) -> int:
+        """Bytes of frames that may be written now."""
+        return 0 if self._full else _WRITE_SIZE
+
+    def begin(self, stream: SecureStream) -> StreamHandler:
+        """Hear that the handshake is done."""
+        self._secure = stream
+        self._stop_deadline()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._desk.limits.hello_timeout_s, self.stream.abort)
+        self.session = self._desk.opened(self)
+        return self
+
+    def fail(self, _error: HandshakeFailed) -> None:
+        """Hear that there will be no session."""
+        self._lost()
+
+    def known(self) -> None:
+        """Hear that the client is known: it counts in no bound any more."""
+        self._stop_deadline()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes inside TLS."""
+        if self._secure is not None and self.is_up and data:
+            self._secure.write(data)
+
+    def end(self) -> None:
+        """Say nothing more; give the peer time to read what was said."""
+        if self._ending or self._secure is None or not self.is_up:
+            return
+        self._ending = True
+        self._stop_deadline()
+        self._secure.write_eof()
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.stream.abort)
+
+    # --- what the stream says ---------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; behind our last word they are of no interest."""
+        if self.session is not None and not self._ending:
+            self._desk.receive_data(self, self.session, data)
+
+    def eof_received(self) -> None:
+        """Close, too."""
+        if self._secure is not None:
+            self._secure.close()
+
+    def pause_writing(self) -> None:
+        """Send no frames, and read nothing, until the peer has read."""
+        self._full = True
+        if self._secure is not None:
+            self._secure.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._full = False
+        if self._secure is not None:
+            self._secure.resume_reading()
+        if self.session is not None:
+            self._desk.kick(self.session)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Hear that the connection is gone; the session may live on in datagrams."""
+        self._lost()
+
+    def _lost(self) -> None:
+        self._stop_deadline()
+        self.is_up = False
+        self._desk.lost(self)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class ModernDesk:
+    """Everybody who comes over TLS."""
+
+    def __init__(
+        self,
+        security: ServerSecurity,
+        hub: Hub,
+        limits: Limits,
+        *,
+        admission: Admission,
+        gatekeeper: Gatekeeper,
+        durability: str,
+        randomness: Randomness,
+        submit: Callable[[Turn], None],
+        rearm: Callable[[], None],
+        epoch_s: float,
+    ) -> None:
+        """Prepare; ``open_port`` says where datagrams go. ``rearm`` is called when the hub's timer may be due sooner."""
+        self.limits = limits
+        self.reception = Reception(
+            hub,
+            limits,
+            server_key=security.key,
+            durability=durability,
+            randomness=randomness,
+            submit=submit,
+            epoch_s=epoch_s,
+        )
+        self.connections: dict[ModernConnection, None] = {}
+        """TLS connections that are there, with a session or on the way to one."""
+        self._security = security
+        self._admission = admission
+        self._gatekeeper = gatekeeper
+        self._rearm = rearm
+        self._fanout: Fanout
+        self._loop = asyncio.get_running_loop()
+        self._by_session: dict[ModernSession, ModernConnection] = {}
+        self._handshakes: dict[ModernConnection, None] = {}
+        self._scheduled = False
+
+    def open_port(self, fanout: Fanout, number: int) -> None:
+        """Send datagrams through ``fanout``; clients send theirs to port ``number``."""
+        self._fanout = fanout
+        self.reception.udp_port = number
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def arrive(self, stream: Stream, visit: Visit) -> StreamHandler:
+        """Take a stream whose first bytes are those of TLS; return who hears it."""
+        self._admission.speak(visit)
+        connection = ModernConnection(self, stream, visit)
+        self.connections[connection] = None
+        self._handshakes[connection] = None
+        if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
+            next(iter(self._handshakes)).stream.abort()
+        return self._security.begin(stream, connection.begin, connection.fail)
+
+    def opened(self, connection: ModernConnection) -> ModernSession:
+        """Begin a session."""
+        self._handshakes.pop(connection, None)
+        session = self.reception.open(connection.stream.remote, now_s=self._loop.time())
+        self._by_session[session] = connection
+        return session
+
+    def lost(self, connection: ModernConnection) -> None:
+        """Hear that a TLS connection is gone."""
+        self._handshakes.pop(connection, None)
+        self.connections.pop(connection, None)
+        self._admission.close(connection.visit, now_s=self._loop.time())
+        if connection.session is not None:
+            self.reception.stream_lost(connection.session, now_s=self._loop.time())
+            self.flush_soon()
+
+    def receive_data(self, connection: ModernConnection, session: ModernSession, data: bytes) -> None:
+        """Take bytes of a session."""
+        for knocking in self.reception.receive_data(session, data, now_s=self._loop.time()):
+            host, _ = split_address(connection.stream.remote)
+            request = knocking.request
+            knock = Knock(request.room, request.user, host, knocking.creates, request.password)
+            self._gatekeeper.ask(knock, partial(self._decided, knocking))
+        self.flush_soon()
+
+    def _decided(self, knocking: Knocking, decision: str | Refusal) -> None:
+        self.reception.let_in(knocking, decision, now_s=self._loop.time())
+        self.flush_soon()
+
+    # --- datagrams --------------------------------------------------------------------------------------
+
+    def split(self, batch: Batch) -> tuple[list[tuple[bytes, Address]], Batch]:
+        """Return the datagrams that are for sessions, and the others."""
+        knows = self.reception.knows
+        sealed = [pair for pair in batch if pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END])]
+        if not sealed:
+            return sealed, batch
+        return sealed, [pair for pair in batch if not (pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END]))]
+
+    def on_batch(self, batch: Batch) -> None:
+        """Take sealed datagrams."""
+        self.reception.receive_batch(batch, now_s=self._loop.time())
+        self.flush_soon()
+
+    # --- the hub ----------------------------------------------------------------------------------------
+
+    def release(self, release: Release) -> bool:
+        """Take what the hub lets out, if it is for members of ours; return whether it was."""
+        return self.reception.release(release, now_s=self._loop.time())
+
+    def committed(self, up_to: int) -> None:
+        """Hear what the journal has."""
+        self.reception.committed(up_to)
+        self.flush_soon()
+
+    def failed(self, turned_away: list[Link]) -> None:
+        """Hear that the journal failed."""
+        self.reception.failed(turned_away, now_s=self._loop.time())
+        self.flush_soon()
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    def kick(self, session: ModernSession) -> None:
+        """Have a look at what a session has to send, soon."""
+        self.reception.stir(session)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Send what there is at the end of this turn of the loop: what one turn said shares datagrams."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what there is."""
+        self._scheduled = False
+        now_s = self._loop.time()
+        datagrams: list[tuple[Address, bytes]] = []
+        for session in self.reception.stirred():
+            connection = self._by_session.get(session)
+            if connection is None:
+                continue
+            self._write(connection, session, now_s)
+            if session.is_over:
+                self._finish(connection, session)
+                continue
+            datagrams += session.datagrams_to_send(now_s=now_s)
+            self._arm(connection, session)
+        if datagrams:
+            self._fanout.send_all(datagrams)
+        self._rearm()
+
+    def _write(self, connection: ModernConnection, session: ModernSession, now_s: float) -> None:
+        data = session.data_to_send(space=connection.space, now_s=now_s)
+        connection.write(data)
+        if session.client and not connection.visit.seated:
+            self._admission.seat(connection.visit)
+            connection.known()
+        if len(data) >= _WRITE_SIZE and connection.is_up:
+            self.kick(session)  # there may be more; the others come first
+
+    def _finish(self, connection: ModernConnection, session: ModernSession) -> None:
+        del self._by_session[session]
+        if connection.timer is not None:
+            connection.timer.cancel()
+        connection.end()
+
+    def _arm(self, connection: ModernConnection, session: ModernSession) -> None:
+        """Have the session woken when it wants to be. A timer that is early is left: it asks again then."""
+        at_s = session.next_timeout_s()
+        if at_s is None or (connection.armed_s is not None and connection.armed_s <= at_s):
+            return
+        if connection.timer is not None:
+            connection.timer.cancel()
+        connection.armed_s = at_s
+        connection.timer = self._loop.call_at(at_s, self._on_timer, connection, session)
+
+    def _on_timer(self, connection: ModernConnection, session: ModernSession) -> None:
+        connection.timer = connection.armed_s = None
+        now_s = self._loop.time()
+        at_s = session.next_timeout_s()
+        if at_s is not None and at_s <= now_s:
+            self.reception.handle_timeout(session, now_s=now_s)
+            self.flush_soon()
+        else:
+            self._arm(connection, session)
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Tell every client that we go, and to come back later."""
+        now_s = self._loop.time()
+        for session in list(self._by_session):
+            self.reception.close(session, CloseCode.GOING_AWAY, "the server is stopping", now_s=now_s)
+        self.flush()
+        for connection in list(self.connections):
+            if connection.session is None:
+                connection.stream.abort()
+
+    def abort(self) -> None:
+        """Cut off who has not hung up."""
+        for connection in list(self.connections):
+            connection.stream.abort()
+        for connection in self._by_session.values():
+            if connection.timer is not None:
+                connection.timer.cancel()
+        self._by_session.clear()
