@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ocm.errors import LocalProtocolError, SendRefused
+from ocm.errors import LocalProtocolError, OcmError, RoomRefused, SendRefused
 from ocm.inbox import Inbox, InboxReader
 from ocm.protocol.address import Address
-from ocm.protocol.entry import Entry, Kind, Reason
-from ocm.protocol.events import Event, MemberJoined, MemberLeft, Message, Person, Removed, RoomClosed
-from ocm.protocol.link.base import Addressing, Audience, Author
-from ocm.protocol.link.classic import REFERENCE_TOKEN_SIZE, text_size_max
+from ocm.protocol.entry import Access, Entry, Kind, Policy, Reason, Refusal
+from ocm.protocol.events import Event, MemberJoined, MemberLeft, Message, Person, PolicyChanged, Removed, RoomClosed
+from ocm.protocol.hub import Farewell, Hub, Release, Seating, Turn
+from ocm.protocol.limits import Limits
+from ocm.protocol.link.base import Addressing, Audience, Author, Link
+from ocm.protocol.link.classic import REFERENCE_TOKEN_SIZE, Randomness, text_size_max
+from ocm.protocol.names import room_name
+from ocm.protocol.reception import LOG_ID_SIZE, REASONS
 from ocm.protocol.room import Intent, Member
+from ocm.server.gatekeeper import Gatekeeper, why_not
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,113 @@ class LocalMember:
         await self.leave()
 
 
+class LocalDesk:
+    """Everybody without a socket."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        limits: Limits,
+        *,
+        gatekeeper: Gatekeeper,
+        randomness: Randomness,
+        submit: Callable[[Turn], None],
+    ) -> None:
+        """Begin without anybody. ``submit`` takes each turn to the journal."""
+        self._hub = hub
+        self._limits = limits
+        self._gatekeeper = gatekeeper
+        self._randomness = randomness
+        self._submit = submit
+        self._entering: dict[Link, asyncio.Future[None]] = {}
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+
+    async def enter(self, room: str, user: str, *, create: bool, policy: Policy) -> LocalMember:
+        """Sit in a room without a socket; ``policy`` is that of a room that is made.
+
+        Raises:
+            RoomRefused: as a client would be refused.
+            LocalProtocolError: a name cannot be one.
+        """
+        try:
+            room_name(room.encode(), size_max=self._limits.room_size_max)
+        except (OcmError, UnicodeEncodeError) as error:
+            raise LocalProtocolError(why_not(error)) from None
+        self._gatekeeper.check_user(user)
+        if self._stopping:
+            raise _refused(Refusal.UNAVAILABLE)
+        inbox = Inbox(self._limits.events_max)
+        link = LocalLink(inbox)
+        now_s = self._loop.time()
+        if create:
+            log_id = self._randomness(LOG_ID_SIZE)
+            turn = self._hub.create(link, room=room, user=user, now_s=now_s, policy=policy, log_id=log_id)
+        else:
+            turn = self._hub.join(link, room=room, user=user, now_s=now_s)
+        if isinstance(turn, Refusal):
+            raise _refused(turn)
+        if link.member is not None:
+            link.member.hear(math.inf)
+        seated = self._entering[link] = self._loop.create_future()
+        self._submit(turn)
+        await seated
+        return LocalMember(room, user, link, inbox, say=self._say, leave=self._dismiss, members=self._members_of)
+
+    def release(self, release: Release) -> None:
+        """Take what the hub lets out for a member without a socket."""
+        match release:
+            case Seating(link, _):
+                waiting = self._entering.pop(link)
+                if not waiting.done():
+                    waiting.set_result(None)
+                elif link.member is not None:
+                    self._loop.call_soon(self._dismiss, link.member)  # nobody waits for the seat any more
+            case Farewell(link, _, _, entry) if isinstance(link, LocalLink):
+                link.end(entry)
+            case _:
+                pass  # of one who departed before a restart
+
+    def failed(self, turned_away: Iterable[Link]) -> None:
+        """Hear that the journal failed, and whom the hub has turned away."""
+        for link in turned_away:
+            waiting = self._entering.pop(link, None)
+            if waiting is not None:
+                _turn_away(waiting)
+
+    def stop(self) -> None:
+        """Let nobody in any more; who waits already may still be."""
+        self._stopping = True
+
+    def abort(self) -> None:
+        """Turn away who waits still."""
+        for waiting in self._entering.values():
+            _turn_away(waiting)
+        self._entering.clear()
+
+    def _say(self, intent: Intent) -> float | None:
+        """Take what a local member says; return None, or the seconds to wait (0: waiting does not help)."""
+        turn = self._hub.take([intent], now_s=self._loop.time())
+        self._submit(turn)
+        return turn.refusals[0].wait_s if turn.refusals else None
+
+    def _dismiss(self, member: Member) -> None:
+        self._submit(self._hub.leave(member, Reason.BYE, now_s=self._loop.time()))
+
+    def _members_of(self, room: str) -> list[str]:
+        return [member.name for member in self._hub.members(room)]
+
+
+def _refused(why: Refusal) -> RoomRefused:
+    return RoomRefused(int(why), REASONS[why])
+
+
+def _turn_away(waiting: asyncio.Future[None]) -> None:
+    """Tell who waits for a seat that there is none."""
+    if not waiting.done():
+        waiting.set_exception(_refused(Refusal.UNAVAILABLE))
+
+
 def _event_of(entry: Entry) -> Event | None:
     person = Person(entry.name)
     match entry.kind:
@@ -152,5 +266,7 @@ def _event_of(entry: Entry) -> Event | None:
             return MemberJoined(person)
         case Kind.LEAVE:
             return MemberLeft(person, Reason(entry.body.decode()))
-        case _:
-            return None  # the end of the room is told by ``end``
+        case Kind.POLICY:
+            return PolicyChanged(Access(entry.body.decode()))
+        case Kind.CLOSED:
+            return None  # told by ``end``

@@ -138,13 +138,30 @@ class ModernDesk:
         *,
         admission: Admission,
         gatekeeper: Gatekeeper,
+        fanout: Fanout,
+        udp_port: int,
         durability: str,
         randomness: Randomness,
         submit: Callable[[Turn], None],
         rearm: Callable[[], None],
         epoch_s: float,
     ) -> None:
-        """Prepare; ``open_port`` says where datagrams go. ``rearm`` is called when the hub's timer may be due sooner."""
+        """Begin without anybody.
+
+        Args:
+            security: makes streams secure.
+            hub: the rooms.
+            limits: what clients may cost.
+            admission: who may knock.
+            gatekeeper: asks the embedding program.
+            fanout: where datagrams go out.
+            udp_port: the port that clients are told.
+            durability: what the journal says of itself.
+            randomness: for ids, secrets and challenges.
+            submit: takes each turn to the journal, in order.
+            rearm: called when the hub's timer may be due sooner.
+            epoch_s: what to add to the loop's time for the time of day.
+        """
         self.limits = limits
         self.reception = Reception(
             hub,
@@ -155,22 +172,18 @@ class ModernDesk:
             submit=submit,
             epoch_s=epoch_s,
         )
+        self.reception.udp_port = udp_port
         self.connections: dict[ModernConnection, None] = {}
         """TLS connections that are there, with a session or on the way to one."""
         self._security = security
         self._admission = admission
         self._gatekeeper = gatekeeper
         self._rearm = rearm
-        self._fanout: Fanout
+        self._fanout = fanout
         self._loop = asyncio.get_running_loop()
         self._by_session: dict[ModernSession, ModernConnection] = {}
         self._handshakes: dict[ModernConnection, None] = {}
         self._scheduled = False
-
-    def open_port(self, fanout: Fanout, number: int) -> None:
-        """Send datagrams through ``fanout``; clients send theirs to port ``number``."""
-        self._fanout = fanout
-        self.reception.udp_port = number
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -183,6 +196,13 @@ class ModernDesk:
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
             next(iter(self._handshakes)).stream.abort()
         return self._security.begin(stream, connection.begin, connection.fail)
+
+    def cut_off(self, visit: Visit) -> None:
+        """Cut off the connection of a visit that has to make room."""
+        for connection in self.connections:
+            if connection.visit is visit:
+                connection.stream.abort()
+                return
 
     def opened(self, connection: ModernConnection) -> ModernSession:
         """Begin a session."""
@@ -215,18 +235,15 @@ class ModernDesk:
 
     # --- datagrams --------------------------------------------------------------------------------------
 
-    def split(self, batch: Batch) -> tuple[list[tuple[bytes, Address]], Batch]:
-        """Return the datagrams that are for sessions, and the others."""
+    def take(self, batch: Batch) -> Batch:
+        """Take the datagrams that are for sessions; return the others."""
         knows = self.reception.knows
         sealed = [pair for pair in batch if pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END])]
         if not sealed:
-            return sealed, batch
-        return sealed, [pair for pair in batch if not (pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END]))]
-
-    def on_batch(self, batch: Batch) -> None:
-        """Take sealed datagrams."""
-        self.reception.receive_batch(batch, now_s=self._loop.time())
+            return batch
+        self.reception.receive_batch(sealed, now_s=self._loop.time())
         self.flush_soon()
+        return [pair for pair in batch if not (pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END]))]
 
     # --- the hub ----------------------------------------------------------------------------------------
 

@@ -20,8 +20,37 @@ hosts = st.one_of(
     st.ip_addresses(v=6).map(str),
 )
 rooms = st.none() | st.text(min_size=1)
-urls = st.builds(ServerUrl, host=hosts, tcp_port=ports, udp_port=ports, room=rooms, form=st.sampled_from(Form))
-PIECES = ["tcrp", "tcrps", "://", "/", "?", "#", "@", ":", "[", "]", "%", "&", "=", "udp=", "form=", "plain", "9001"]
+classic_urls = st.builds(ServerUrl, host=hosts, tcp_port=ports, udp_port=ports, room=rooms, form=st.sampled_from(Form))
+pins = st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)
+modern_urls = st.builds(
+    lambda host, port, room, pin: ServerUrl(host, port, UDP_PORT if port else 0, room, secure=True, fingerprint=pin),
+    hosts,
+    ports,
+    rooms,
+    pins,
+)
+urls = classic_urls | modern_urls
+PIECES = [
+    "tcrp",
+    "tcrps",
+    "://",
+    "/",
+    "?",
+    "#",
+    "@",
+    ":",
+    "[",
+    "]",
+    "%",
+    "&",
+    "=",
+    "udp=",
+    "form=",
+    "fp=",
+    "ab" * 32,
+    "plain",
+    "9001",
+]
 urlish = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join)
 
 
@@ -43,18 +72,21 @@ def test_any_text_is_refused_or_has_one_spelling(text: str) -> None:
 @given(urls)
 def test_an_address_survives_being_pasted(url: ServerUrl) -> None:
     assert parse_url(f" \t{url}\n") == url
-    assert parse_url(str(url).replace("tcrp://", "TCRP://")) == url
-    assert parse_url(str(url).removeprefix("tcrp://")) == url or "://" in str(url).removeprefix("tcrp://")
+    assert parse_url(str(url).replace("tcrp", "TCRP", 1)) == url
+    assert not url.secure or "://" in (bare := str(url).removeprefix("tcrps://")) or parse_url(bare) == url
 
 
 @pytest.mark.parametrize(
     ("text", "url"),
     [
-        ("localhost", ServerUrl("localhost")),
+        ("localhost", ServerUrl("localhost", secure=True)),
         ("tcrp://LocalHost/", ServerUrl("localhost")),
-        ("192.168.1.5:4000", ServerUrl("192.168.1.5", 4000)),
+        ("192.168.1.5:4000", ServerUrl("192.168.1.5", 4000, secure=True)),
+        ("tcrps://h:1/r", ServerUrl("h", 1, room="r", secure=True)),
+        ("tcrps://h#fp=" + "AB" * 32, ServerUrl("h", secure=True, fingerprint="ab" * 32)),
+        ("tcrps://h:0", ServerUrl("h", 0, 0, secure=True)),
         ("tcrp://[::1]", ServerUrl("::1")),
-        ("[fe80::1%2]:5000", ServerUrl("fe80::1%2", 5000)),
+        ("[fe80::1%2]:5000", ServerUrl("fe80::1%2", 5000, secure=True)),
         ("tcrp://h/lobby", ServerUrl("h", room="lobby")),
         ("tcrp://h/a%2Fb%20c", ServerUrl("h", room="a/b c")),
         ("tcrp://h/部屋", ServerUrl("h", room="部屋")),
@@ -86,11 +118,15 @@ def test_a_server_on_a_free_port_takes_both_unless_told() -> None:
         (":12345", "names a host"),
         ("http://h", "begins with tcrp"),
         ("://h", "begins with tcrp"),
-        ("tcrps://h#fp=ab", "classic profile only"),
+        ("tcrps://h#fp=ab", "64 hex digits"),
+        ("tcrps://h#fp=" + "0" * 65, "64 hex digits"),
+        ("tcrps://h#pin=" + "0" * 64, "64 hex digits"),
+        ("tcrps://h?udp=9001", "belongs to tcrp://"),
+        ("h?udp=9001", "belongs to tcrp://"),
         ("tcrp://aiko@h", "no user"),
         ("tcrp://aiko:secret@h", "no user"),
         ("tcrp://@h", "no user"),
-        ("tcrp://h#fp=ab", "no #fragment"),
+        ("tcrp://h#fp=ab", "nothing to pin"),
         ("tcrp://h?x=1", "knows"),
         ("tcrp://h?udp=1&udp2=2", "knows"),
         ("tcrp://h?=", "knows"),
@@ -124,7 +160,7 @@ def test_every_room_has_an_address(room: str) -> None:
     assert parse_url(f"tcrp://h/{quote(room, safe='')}").room == room
 
 
-@pytest.mark.parametrize("text", ["tcrp://\x1bc\u202eh\u2100k", "tcrp://h:\x1bc", "\x1bc://h", "h?form=\x1bc"])
+@pytest.mark.parametrize("text", ["tcrp://\x1bc\u202eh\u2100k", "tcrp://h:\x1bc", "\x1bc://h", "tcrp://h?form=\x1bc"])
 def test_an_error_shows_nothing_that_acts_on_a_screen(text: str) -> None:
     with pytest.raises(LocalProtocolError) as refusal:
         parse_url(text)

@@ -84,7 +84,7 @@ async def test_a_leave_that_the_journal_does_not_take_is_answered_and_undone() -
         await asyncio.sleep(0.1)
         assert alice.peer.chunks[-1][1] == refused(LEAVE, "r", 480, LATER)
         assert not alice.peer.ended
-        assert world.server._leaving == {}
+        assert world.server._classic.leaving == {}
         journal.prompt = True
         assert len(await alice.peer.ask(alice.request(LEAVE))) == 2
         assert world.server.status().hub.rooms == 0
@@ -145,7 +145,7 @@ async def test_who_hangs_up_while_the_journal_writes_leaves_no_ghost() -> None:
         await quiet()
         assert alice.notices() == ["bob joined", "bob left: connection lost"]
         assert world.server.status().hub.members == 1
-        assert len(world.server._door.links) == 1
+        assert len(world.server._classic.door.links) == 1
 
 
 @virtual
@@ -161,7 +161,7 @@ async def test_who_hangs_up_while_the_journal_fails_is_forgotten() -> None:
         journal.fail()
         await quiet()
         assert world.server.status().hub.rooms == 0
-        assert world.server._entering == {}
+        assert world.server._classic.entering == {}
 
 
 @virtual

@@ -239,7 +239,7 @@ async def test_a_peer_that_hangs_up_before_its_token_was_written_leaves_no_ghost
         await quiet()
         assert alice.notices() == ["bob joined", "bob left: connection lost"]
         assert world.server.status().hub.members == 1
-        assert len(world.server._door.links) == 1
+        assert len(world.server._classic.door.links) == 1
 
 
 @virtual
@@ -319,7 +319,7 @@ async def test_a_host_that_leaves_closes_the_room_for_everybody(form: str) -> No
         assert bob.peer.ended
         assert alice.peer.ended
         assert world.server.status().hub.rooms == 0
-        assert world.server._door.links == {}
+        assert world.server._classic.door.links == {}
         await world.sit("ocm", CREATE, "r", "carl", host="10.0.0.3")
 
 
@@ -387,12 +387,12 @@ async def test_who_floods_and_leaves_is_told_nothing_any_more() -> None:
         bob.say("one")
         bob.say("two")
         await quiet()
-        assert world.server._slowed
+        assert world.server._classic.slowed
         await bob.peer.ask(bob.request(LEAVE))
         bob.heard()
         await asyncio.sleep(2)
         assert bob.heard() == []
-        assert not world.server._slowed
+        assert not world.server._classic.slowed
 
 
 @virtual
@@ -403,7 +403,7 @@ async def test_a_peer_that_reads_nothing_is_not_read_from_and_holds_up_nobody() 
         for _ in range(20):
             alice.peer.send(alice.request(MEMBERS))
         await asyncio.sleep(10)
-        (connection,) = world.server._connections.values()
+        (connection,) = world.server._classic.connections.values()
         assert connection._congested
         await world.works()
         alice.peer.stream.resume_reading()
