@@ -6,7 +6,7 @@ it is first sent, a resume secret before the server is told that we have it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 
@@ -96,6 +96,11 @@ class Memory:
 
     named: Named | None = None
     rooms: dict[str, RoomMemory] = field(default_factory=dict[str, RoomMemory])
+
+    def copy(self) -> Memory:
+        """Return another that does not change with this one."""
+        rooms = {name: replace(room, posted=dict(room.posted)) for name, room in self.rooms.items()}
+        return Memory(self.named, rooms)
 
     def apply(self, memo: Memo) -> None:
         """Take a memo in. Memos that were taken in before change nothing."""
