@@ -7,10 +7,15 @@ caused them unless said so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
 
+from ocm.errors import HandshakeFailed, LocalProtocolError
 from ocm.protocol.address import Address
+
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 
 Batch: TypeAlias = Sequence[tuple[bytes, Address]]
 """Datagrams that arrived together, oldest first, each with where it came from.
@@ -166,6 +171,97 @@ class StreamListener(Protocol):
 
     def close(self) -> None:
         """Accept no more; streams already accepted live on. Idempotent."""
+        ...
+
+
+class SecureStream(Stream, Protocol):
+    """A ``Stream`` that nobody on the way can read or change.
+
+    ``write_eof`` and ``close`` tell the peer that what it has is the whole. A peer that ends without saying so is
+    heard as ``connection_lost`` with a ``TransportClosed``, never as ``eof_received``; so is one whose bytes are
+    not what it wrote. What comes behind the peer's end is dropped. ``pause_writing`` counts bytes as they go over
+    the stream below, where they are a little more.
+    """
+
+    server_key: bytes
+    """The public key that the server proved to have, DER of its SubjectPublicKeyInfo: the same at both ends."""
+
+
+SecureAccept: TypeAlias = Callable[[SecureStream], StreamHandler]
+"""Called when a stream has become secure, before any byte of it is delivered; the answer hears what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Trust the server that has this key, whatever its certificate says.
+
+    Raises ``LocalProtocolError`` for what cannot be a fingerprint.
+    """
+
+    fingerprint: str
+    """SHA-256 of the key (SubjectPublicKeyInfo), in lowercase hex."""
+
+    def __post_init__(self) -> None:
+        if not _FINGERPRINT.fullmatch(self.fingerprint):
+            raise LocalProtocolError("a fingerprint is 64 lowercase hex digits")
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Trust the server for which an authority vouches under this name.
+
+    Raises ``LocalProtocolError`` for what cannot be the name of a host.
+    """
+
+    host: str
+    """Host name or numeric address that the certificate must be for; a name is also told to the server."""
+
+    def __post_init__(self) -> None:
+        try:
+            name = self.host.encode("idna")
+        except UnicodeError:
+            name = b""
+        if not name or b"\0" in name:
+            raise LocalProtocolError("not a host name")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Trust nobody: the handshake ends with ``ServerUntrusted``, which tells the fingerprint of the server's key."""
+
+
+Trust: TypeAlias = Pinned | Authorities | Unknown
+"""What makes the key of a server acceptable."""
+
+
+class ServerSecurity(Protocol):
+    """Makes accepted streams secure.
+
+    Of ``accept`` and ``on_failed`` one is called, once: ``accept`` when the handshake is complete and both sides
+    chose TCRP/2; else ``on_failed``, and the stream below is closed. That is lost, or is closed by the caller,
+    counts as failed too: so a caller gives up on a slow handshake, for nothing here knows the time.
+    """
+
+    key: bytes
+    """Our public key, DER of its SubjectPublicKeyInfo: ``server_key`` of every stream."""
+
+    def begin(
+        self, stream: Stream, accept: SecureAccept, on_failed: Callable[[HandshakeFailed], None]
+    ) -> StreamHandler:
+        """Return who is to hear what ``stream`` says, from its first byte on. Nothing is spent before that byte."""
+        ...
+
+
+class ClientSecurity(Protocol):
+    """Makes connected streams secure. ``accept`` and ``on_failed`` as in ``ServerSecurity``."""
+
+    def begin(
+        self, stream: Stream, trust: Trust, accept: SecureAccept, on_failed: Callable[[HandshakeFailed], None]
+    ) -> StreamHandler:
+        """Greet the server; return who is to hear what ``stream`` says.
+
+        Not a byte of ours is sent to a server whose key is not acceptable: ``on_failed`` gets ``ServerUntrusted``.
+        """
         ...
 
 
