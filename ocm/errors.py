@@ -12,6 +12,7 @@ OcmError
             HandshakeFailed  ... or TLS could not be set up
                 ServerUntrusted  since the server's key is not the pinned one, or nobody vouches for it
         AddressInUse         the port we were to listen on is taken
+    CertificateFailed        a server's certificate or its key cannot be used
     JournalFailed            the room log could not be written; nothing of that batch is in it
     StateFailed              what a client remembers could not be read or written
         StateLocked          another process uses it
@@ -103,7 +104,8 @@ class ServerUntrusted(HandshakeFailed):
     """The server's key is not the pinned one, or nobody vouches for it.
 
     Attributes:
-        fingerprint: what the server showed: SHA-256 of its public key (SubjectPublicKeyInfo), in lowercase hex.
+        fingerprint: what the server showed: SHA-256 of its public key (SubjectPublicKeyInfo), in lowercase hex;
+            empty where that cannot be read.
     """
 
     def __init__(self, message: str, *, fingerprint: str) -> None:
@@ -125,6 +127,19 @@ class AddressInUse(TransportClosed):
         super().__init__(f"{kind} port {port} is already in use")
         self.kind = kind
         self.port = port
+
+
+class CertificateFailed(OcmError):
+    """A server's certificate or its key cannot be used. The text quotes neither.
+
+    Attributes:
+        path: the file at fault, or None when it is no single file.
+    """
+
+    def __init__(self, why: str, *, path: str | None = None) -> None:
+        """Say what is wrong, and with which file."""
+        super().__init__(why if path is None else f"{path}: {why}")
+        self.path = path
 
 
 class JournalFailed(OcmError):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ocm import errors
 from ocm.errors import (
     AddressInUse,
+    CertificateFailed,
     ConnectFailed,
     JournalFailed,
     LimitExceeded,
@@ -19,6 +20,7 @@ from ocm.errors import (
     RemoteProtocolError,
     RoomRefused,
     SendRefused,
+    ServerUntrusted,
     TransportClosed,
 )
 from ocm.protocol.control.client import ClientControl, Seated
@@ -74,6 +76,13 @@ def test_the_drawing_shows_every_error_under_its_base() -> None:
             "message refused: rate; try again in 0.2 s",
             {"code": "rate", "retry_after_s": 0.25},
         ),
+        (
+            ServerUntrusted("the server's key is not the pinned one", fingerprint="5e"),
+            "the server's key is not the pinned one",
+            {"fingerprint": "5e"},
+        ),
+        (CertificateFailed("is encrypted", path="server.key"), "server.key: is encrypted", {"path": "server.key"}),
+        (CertificateFailed("cannot be used"), "cannot be used", {"path": None}),
         (AddressInUse("UDP", 9001), "UDP port 9001 is already in use", {"kind": "UDP", "port": 9001}),
     ],
 )

@@ -1,4 +1,7 @@
-"""The contract of streams, over every implementation: TCP on loopback, memory, and a simulation on perfect links."""
+"""The contract of streams, over every implementation: TCP on loopback, memory, a simulation on perfect links.
+
+And TLS, or what stands for it in a simulation, over each of them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from ocm.transport.base import Accept, Network, Stream, StreamHandler, StreamLis
 from ocm.transport.link_model import PERFECT, LinkModel
 from ocm.transport.memory import MemoryNetwork
 from ocm.transport.sim import SimNetwork
+from ocm.transport.sim_tls import SimClientSecurity, SimServerSecurity
 from ocm.transport.sockets import SocketNetwork
+from ocm.transport.tls import TlsClient, TlsServer
+from tests.security import SecureNetwork, a_certificate
 
 LOOPBACK = "127.0.0.1"
 BUFFER = 65_536
@@ -72,6 +78,18 @@ class Ear:
 
 
 def make_network(kind: str) -> Network:
+    match kind.split(" over "):
+        case ["tls", below]:
+            return SecureNetwork(make_network(below), TlsServer(a_certificate()), TlsClient())
+        case ["sim tls", below]:
+            return SecureNetwork(make_network(below), SimServerSecurity(bytes(32)), SimClientSecurity())
+        case [one]:
+            return make_plain_network(one)
+        case _:
+            raise AssertionError(kind)
+
+
+def make_plain_network(kind: str) -> Network:
     match kind:
         case "memory":
             return MemoryNetwork()
@@ -87,7 +105,7 @@ class Bench:
     def __init__(self, kind: str, changes: Waiter) -> None:
         self.kind = kind
         self.host = None if "dual-stack" in kind else LOOPBACK
-        self.address = "10.0.0.1" if kind == "sim" else LOOPBACK
+        self.address = "10.0.0.1" if kind.endswith("sim") else LOOPBACK
         self.network: Network = make_network(kind)
         self.changes = changes
         self._ears: list[Ear] = []
@@ -134,7 +152,12 @@ class Bench:
             assert ear.heard.count("eof") <= 1
 
 
-@pytest.fixture(params=["tcp v4", "tcp dual-stack", "memory", "sim"])
+@pytest.fixture(
+    params=[
+        *("tcp v4", "tcp dual-stack", "memory", "sim"),
+        *("tls over memory", "tls over tcp v4", "tls over sim", "sim tls over memory", "sim tls over sim"),
+    ]
+)
 async def bench(request: pytest.FixtureRequest, need_ipv6: Callable[[], None], changes: Waiter) -> AsyncIterator[Bench]:
     if "dual-stack" in request.param:
         need_ipv6()
@@ -477,7 +500,7 @@ async def test_an_accept_that_raises_loses_its_stream(bench: Bench, side: str) -
 async def test_port_0_takes_a_free_one_and_local_tells_which(bench: Bench) -> None:
     first, second = await bench.listen(bench.ear), await bench.listen(bench.ear)
     assert 0 != port_of(first.local) != port_of(second.local) != 0
-    assert is_loopback(first.local) == (bench.kind in {"tcp v4", "memory"})
+    assert is_loopback(first.local) == bench.kind.endswith(("tcp v4", "memory"))
 
 
 async def test_a_port_that_is_taken_is_in_use_and_free_again_after_close(bench: Bench) -> None:
