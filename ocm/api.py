@@ -12,7 +12,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
-from ocm.client.room import Entrance, Room, Spawn
+from ocm.client.classic import ClassicRoom, Entrance
+from ocm.client.room import Room, Spawn
 from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, RemoteProtocolError
 from ocm.protocol.limits import Limits
@@ -165,7 +166,7 @@ class Client:
         _check_name(name, self._limits)
         entrance = Entrance(url=self._url, room=name, user=self._user, create=create, password=self._password)
         network, jitter = self._environment.network, self._environment.jitter
-        return Membership(Room(network, entrance, limits=self._limits, jitter=jitter, spawn=self._spawn))
+        return Membership(ClassicRoom(network, entrance, limits=self._limits, jitter=jitter, spawn=self._spawn))
 
 
 class Membership:

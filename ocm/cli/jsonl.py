@@ -20,30 +20,41 @@ def _escape(char: str) -> str:
 
 def event_values(event: ocm.Event) -> dict[str, object]:
     """Return what an event's object says beside ``room``."""
+    values: dict[str, object]
     match event:
         case ocm.Message(sender=sender, text=text, seq=seq):
-            values: dict[str, object] = {"event": "message", "user": sender.name, "text": text}
-            return values if seq is None else values | {"seq": seq}
+            values = {"event": "message", "user": sender.name, "text": text}
+            if seq is not None:
+                values |= {"seq": seq, "time_ms": event.time_ms, "history": event.history, "plaintext": event.plaintext}
         case ocm.Receipt(message_id=message_id, text=text, delivery=delivery):
-            return {"event": "receipt", "text": text, "message_id": message_id, "state": delivery.value}
+            values = {"event": "receipt", "text": text, "message_id": message_id, "state": delivery.value}
+            optional = {"seq": event.seq, "code": event.code}
+            values |= {key: value for key, value in optional.items() if value is not None}
         case ocm.MemberJoined(member=member):
-            return {"event": "member_joined", "user": member.name}
+            values = {"event": "member_joined", "user": member.name}
         case ocm.MemberLeft(member=member, reason=reason):
-            return {"event": "member_left", "user": member.name, "reason": reason.name.lower()}
+            values = {"event": "member_left", "user": member.name, "reason": reason.name.lower()}
         case ocm.RoomClosed(reason=reason):
-            return {"event": "room_closed", "reason": reason.name.lower()}
+            values = {"event": "room_closed", "reason": reason.name.lower()}
         case ocm.Removed(reason=reason):
-            return {"event": "removed", "reason": reason.name.lower()}
+            values = {"event": "removed", "reason": reason.name.lower()}
         case ocm.Gap(missed=missed):
-            return {"event": "gap", "missed": missed}
+            values = {"event": "gap", "missed": missed}
         case ocm.Slowed(dropped=dropped):
-            return {"event": "slowed", "dropped": dropped}
+            values = {"event": "slowed", "dropped": dropped}
         case ocm.Announcement(text=text):
-            return {"event": "announcement", "text": text}
+            values = {"event": "announcement", "text": text}
         case ocm.ConnectionChanged(connection=connection, attempt=attempt):
-            return {"event": "connection", "state": connection.value, "attempt": attempt}
+            values = {"event": "connection", "state": connection.value, "attempt": attempt}
+        case ocm.PathChanged(path=path):
+            values = {"event": "path", "path": path.kind.value, "round_trip_s": path.round_trip_s, "loss": path.loss}
+        case ocm.PolicyChanged(access=access):
+            values = {"event": "policy", "access": access.value}
+        case ocm.LogChanged(rewound=rewound):
+            values = {"event": "log", "rewound": rewound}
         case _:
             assert_never(event)
+    return values
 
 
 class JsonView:

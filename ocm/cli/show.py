@@ -11,6 +11,8 @@ from ocm.protocol.text import shorten
 
 NAME_SHOWN_MAX: Final = 64
 """Code points of a name that are shown."""
+_TEXT_SHOWN_MAX: Final = 60
+"""Code points of a message of ours that is told of."""
 _ATTEMPTS_TOLD: Final = 4
 """One in so many attempts to reconnect is told."""
 _NEWLINE_SIGN: Final = " \N{RETURN SYMBOL} "
@@ -69,36 +71,66 @@ def show_event(event: ocm.Event, words: Words) -> str | None:
     """Return the line for an event; None where there is nothing to see."""
     match event:
         case ocm.Message(sender=sender, text=text):
-            return f"{show_name(sender.name, words)}: {show_text(text)}"
+            mark = "~ " if event.history else "! " if event.plaintext else ""
+            return f"{mark}{show_name(sender.name, words)}: {show_text(text)}"
         case ocm.Receipt():
-            return None
-        case ocm.MemberJoined(member=member):
-            line = words("chat.member_joined", user=show_name(member.name, words))
-        case ocm.MemberLeft(member=member, reason=reason):
-            user = show_name(member.name, words)
-            line = words("chat.member_left", user=user, reason=show_reason(reason, words))
-        case ocm.RoomClosed(reason=reason):
-            line = words("chat.room_closed", reason=show_reason(reason, words))
-        case ocm.Removed(reason=reason):
-            line = words("chat.removed", reason=show_reason(reason, words))
+            line = _show_receipt(event, words)
+        case ocm.MemberJoined() | ocm.MemberLeft() | ocm.RoomClosed() | ocm.Removed():
+            line = _show_coming_and_going(event, words)
+        case ocm.ConnectionChanged():
+            line = _show_connection(event, words)
+        case ocm.PathChanged(path=path):
+            line = words(f"path.{path.kind.value}")
+        case ocm.PolicyChanged(access=access):
+            line = words(f"chat.policy_{access.value}")
+        case ocm.LogChanged(rewound=rewound):
+            line = words("chat.log_rewound" if rewound else "chat.log_new")
         case ocm.Gap(missed=missed):
             line = words("chat.gap", missed=missed)
         case ocm.Slowed(dropped=dropped):
             line = words("chat.slowed", dropped=dropped)
         case ocm.Announcement(text=text):
             line = words("chat.announcement", text=show_text(text))
-        case ocm.ConnectionChanged(connection=connection, attempt=attempt):
-            if connection is ocm.Connection.CONNECTED:
-                line = words("chat.connected")
-            elif attempt == 0:
-                line = words("chat.reconnecting")
-            elif attempt % _ATTEMPTS_TOLD == 0:
-                line = words("chat.still_reconnecting", attempt=attempt)
-            else:
-                return None
         case _:
             assert_never(event)
-    return f"* {line}"
+    return None if line is None else f"* {line}"
+
+
+def _show_receipt(receipt: ocm.Receipt, words: Words) -> str | None:
+    """What came as far as it should needs no words."""
+    text = show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX))
+    match receipt.delivery:
+        case ocm.Delivery.REFUSED:
+            return words("chat.refused", text=text, code=receipt.code or "")
+        case ocm.Delivery.UNKNOWN:
+            return words("chat.unknown", text=text)
+        case _:
+            return None
+
+
+def _show_coming_and_going(
+    event: ocm.MemberJoined | ocm.MemberLeft | ocm.RoomClosed | ocm.Removed, words: Words
+) -> str:
+    match event:
+        case ocm.MemberJoined(member=member):
+            return words("chat.member_joined", user=show_name(member.name, words))
+        case ocm.MemberLeft(member=member, reason=reason):
+            user = show_name(member.name, words)
+            return words("chat.member_left", user=user, reason=show_reason(reason, words))
+        case ocm.RoomClosed(reason=reason):
+            return words("chat.room_closed", reason=show_reason(reason, words))
+        case ocm.Removed(reason=reason):
+            return words("chat.removed", reason=show_reason(reason, words))
+
+
+def _show_connection(event: ocm.ConnectionChanged, words: Words) -> str | None:
+    if event.connection is ocm.Connection.CONNECTED:
+        return words("chat.connected")
+    if event.attempt == 0:
+        return words("chat.reconnecting")
+    if event.attempt % _ATTEMPTS_TOLD == 0:
+        return words("chat.still_reconnecting", attempt=event.attempt)
+    return None
 
 
 class TextView:
