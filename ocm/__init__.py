@@ -51,6 +51,7 @@ from ocm.protocol.text import isolate, safe_text
 from ocm.server.gatekeeper import Knock, Verdict
 from ocm.server.local import LocalMember
 from ocm.server.server import Status
+from ocm.transport.certificate import Certificate, keep_certificate, load_certificate
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "Access",
     "AddressInUse",
     "Announcement",
+    "Certificate",
     "CertificateFailed",
     "Client",
     "ConnectFailed",
@@ -107,6 +109,8 @@ __all__ = [
     "__version__",
     "connect",
     "isolate",
+    "keep_certificate",
+    "load_certificate",
     "safe_text",
     "serve",
 ]

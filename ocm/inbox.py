@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Protocol
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.events import Event, Gap
@@ -83,12 +84,24 @@ class Inbox:
         return self._events.popleft()
 
 
-class InboxReader:
-    """The one iterator of an inbox; when it is closed or thrown away another may start."""
+class Source(Protocol):
+    """What events are read from, by one reader at a time."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    async def take(self) -> Event:
+        """Return the next event. Raises ``StopAsyncIteration`` at the end, or the error that ended it."""
+        ...
+
+    def release(self) -> None:
+        """Let another reader start."""
+        ...
+
+
+class InboxReader:
+    """The one iterator of a room; when it is closed or thrown away another may start."""
+
+    def __init__(self, inbox: Source) -> None:
         """Read from ``inbox``."""
-        self._inbox: Inbox | None = inbox
+        self._inbox: Source | None = inbox
 
     def __aiter__(self) -> InboxReader:
         """Iterate."""

@@ -78,6 +78,12 @@ def raise_file_limit(words: Words) -> str | None:
     return None
 
 
+def data_home() -> Path:
+    """Return this user's folder for what ocm keeps: under ``$XDG_DATA_HOME``, else ``~/.local/share`` (XDG 0.8)."""
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".local" / "share") / "ocm"
+
+
 @contextlib.contextmanager
 def own_directory(path: Path | None, words: Words) -> Generator[None]:
     """Hold a directory that no other server may use meanwhile. Raises ``CommandFailed``."""

@@ -69,6 +69,8 @@ class Publisher:
         self._last_id = mark
         self._posted: OrderedDict[int, _Posted] = OrderedDict()
         self._not_before_s: float | None = None
+        self.stored_up_to = MESSAGE_ID_MAX
+        """Messages above are not stored yet, and do not leave."""
 
     @property
     def lowest_id(self) -> int:
@@ -91,6 +93,23 @@ class Publisher:
         self._posted[self._last_id] = _Posted(kind, body)
         return self._last_id
 
+    def recall(self, message_id: int, kind: int, body: bytes) -> None:
+        """Take up a message from before; ids rise."""
+        self._posted[message_id] = _Posted(kind, body)
+        self._last_id = max(self._last_id, message_id)
+
+    def forget(self, up_to: int) -> list[int]:
+        """Give up the messages up to ``up_to`` whose fate is not known; return their ids."""
+        forgotten = [message_id for message_id in self._posted if message_id <= up_to]
+        for message_id in forgotten:
+            del self._posted[message_id]
+        return forgotten
+
+    def rewind(self) -> None:
+        """Hear that whatever was sent and not answered may be lost."""
+        for posted in self._posted.values():
+            posted.sent_s = None
+
     def attach(self, room: int, *, mark: int) -> None:
         """Speak to a server that knows the room by handle ``room`` and has taken ids up to ``mark``.
 
@@ -105,8 +124,7 @@ class Publisher:
         """Hear that the connection is lost: what was sent waits to be sent again."""
         self._room = None
         self._not_before_s = None
-        for posted in self._posted.values():
-            posted.sent_s = None
+        self.rewind()
 
     def next(self, *, now_s: float) -> Publish | None:
         """Return the message to send now, or None. It counts as sent."""
@@ -161,7 +179,7 @@ class Publisher:
         """The oldest messages, as many as may be under way."""
         lowest = self.lowest_id
         for message_id, posted in self._posted.items():
-            if message_id >= lowest + UNSETTLED_MAX:
+            if message_id >= lowest + UNSETTLED_MAX or message_id > self.stored_up_to:
                 return
             yield message_id, posted
 

@@ -50,11 +50,21 @@ class Receiver:
         """The entry up to which all came, or are known to be missing."""
         return self._up_to
 
-    def receive(self, message: Message, *, now_s: float) -> None:
-        """Take an entry."""
-        if self._up_to < message.seq <= self._read_up_to + ENTRIES_MAX:
-            self._early.setdefault(message.seq, message)
-            self._move_on(now_s)
+    def attach(self, room: int, *, now_s: float) -> None:
+        """Go on in another session, which knows the room by handle ``room``: it is told at once where we are."""
+        self._room = room
+        self._told = self._now()
+        self._due_s = now_s
+
+    def receive(self, message: Message, *, now_s: float) -> bool:
+        """Take an entry; return False when it could not be kept, since it is more than the server may send."""
+        if message.seq <= self._up_to:
+            return True
+        if message.seq > self._read_up_to + ENTRIES_MAX:
+            return False
+        self._early.setdefault(message.seq, message)
+        self._move_on(now_s)
+        return True
 
     def miss(self, gap: Gap, *, now_s: float) -> None:
         """Hear that entries will not come. Those of them that did come are given all the same.
