@@ -19,6 +19,7 @@ from ocm.errors import (
     SendRefused,
     TransportClosed,
 )
+from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import Reason, Refusal
 from ocm.protocol.events import (
     Announcement,
@@ -38,15 +39,18 @@ from ocm.protocol.events import (
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.text import isolate, safe_text
-from ocm.server.gatekeeper import Knock, Verdict
+from ocm.server.gatekeeper import Authorize, Knock, Verdict
 from ocm.server.local import LocalMember
-from ocm.server.server import Status
+from ocm.server.server import Admits, Status
+from ocm.transport.base import Network
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AddressInUse",
+    "Admits",
     "Announcement",
+    "Authorize",
     "Client",
     "ConnectFailed",
     "Connection",
@@ -54,6 +58,7 @@ __all__ = [
     "Delivery",
     "EmbeddedServer",
     "Event",
+    "Form",
     "Gap",
     "JournalFailed",
     "Knock",
@@ -65,6 +70,7 @@ __all__ = [
     "MemberLeft",
     "Membership",
     "Message",
+    "Network",
     "OcmError",
     "Person",
     "ProtocolError",
