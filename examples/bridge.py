@@ -62,7 +62,7 @@ async def show(room: ocm.LocalMember, answer: str | None = None) -> None:
     """Show the first message, and answer it."""
     async for event in room:
         if isinstance(event, ocm.Message):
-            print(f"in {room.room}: {ocm.safe_text(event.text)}")
+            print(f"in {room.name}: {ocm.safe_text(event.text)}")
             break
     if answer is not None:
         await room.send(answer)

@@ -24,6 +24,7 @@ from ocm.errors import (
     StateLocked,
     TransportClosed,
 )
+from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import Access, Lifetime, Policy, Reason, Refusal
 from ocm.protocol.events import (
     Announcement,
@@ -48,9 +49,10 @@ from ocm.protocol.events import (
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.text import isolate, safe_text
-from ocm.server.gatekeeper import Knock, Verdict
+from ocm.server.gatekeeper import Authorize, Knock, Verdict
 from ocm.server.local import LocalMember
-from ocm.server.server import Status
+from ocm.server.server import Admits, Status
+from ocm.transport.base import Network
 from ocm.transport.certificate import Certificate, keep_certificate, load_certificate
 
 __version__ = "0.1.0"
@@ -58,7 +60,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Access",
     "AddressInUse",
+    "Admits",
     "Announcement",
+    "Authorize",
     "Certificate",
     "CertificateFailed",
     "Client",
@@ -68,6 +72,7 @@ __all__ = [
     "Delivery",
     "EmbeddedServer",
     "Event",
+    "Form",
     "Gap",
     "HandshakeFailed",
     "JournalFailed",
@@ -82,6 +87,7 @@ __all__ = [
     "MemberLeft",
     "Membership",
     "Message",
+    "Network",
     "OcmError",
     "PathChanged",
     "PathKind",

@@ -105,7 +105,7 @@ def test_two_people_talk(network: Network | None) -> None:
 
 def test_the_program_sits_in_rooms_of_its_own_server() -> None:
     with blocking.serve(LOOPBACK) as server, server.create("r", "ref") as ref:
-        assert (ref.room, ref.user) == ("r", "ref")
+        assert (ref.name, ref.user) == ("r", "ref")
         with pytest.raises(ocm.RoomRefused), server.create("r", "other"):
             pass
         with server.join("r", "bot") as bot:

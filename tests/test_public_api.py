@@ -123,6 +123,45 @@ def of_seam(method: FunctionType) -> str:
     return inspect.getdoc(getattr(base.Network, found[1])) or "" if found else ""
 
 
+def names_in_signatures(thing: object) -> set[str]:
+    """Return the names of ocm that a function, or what is public of a class, is annotated with."""
+    if not inspect.isfunction(thing) and not (isinstance(thing, type) and thing.__module__.startswith("ocm")):
+        return set()
+    whole = inspect.unwrap(thing) if inspect.isfunction(thing) else thing
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(whole))).body
+    parts = node.body if isinstance(node, ast.ClassDef) else [node]
+    written = [name for part in parts for hint in hints(part) for name in ast.walk(hint) if isinstance(name, ast.Name)]
+    return {name.id for name in written} & set(names_of_ocm(whole.__module__))
+
+
+def hints(part: ast.stmt) -> Iterator[ast.expr]:
+    match part:
+        case (
+            ast.FunctionDef(name=name, args=args, returns=returns)
+            | ast.AsyncFunctionDef(name=name, args=args, returns=returns)
+        ) if not name.startswith("_"):
+            arguments = (node for node in ast.walk(args) if isinstance(node, ast.arg))
+            yield from filter(None, [*(argument.annotation for argument in arguments), returns])
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation) if not name.startswith("_"):
+            yield annotation
+        case _:
+            pass
+
+
+def names_of_ocm(module: str) -> Iterator[str]:
+    """Yield the names that a module gets from other modules of ocm, and its own classes and aliases."""
+    for part in tree_of(module).body:
+        match part:
+            case ast.ImportFrom(module=source, names=names) if source and source.startswith("ocm"):
+                yield from (name.asname or name.name for name in names)
+            case ast.ClassDef(name=name):
+                yield name
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias")):
+                yield name
+            case _:
+                pass
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_public_has_a_docstring(name: str) -> None:
     module = importlib.import_module(name)
@@ -156,8 +195,23 @@ def test_the_reference_lists_every_public_name(name: str, page: str) -> None:
     assert listed == set(exported(importlib.import_module(name)))
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_the_reference_lists_every_name_that_public_signatures_are_written_with(name: str) -> None:
+    known = {path.rpartition(".")[2] for path in listed_paths()}
+    unknown = {
+        (label, hint)
+        for label, thing in exported(importlib.import_module(name)).items()
+        for hint in names_in_signatures(thing) - known
+    }
+    assert unknown == set()
+
+
 def test_what_the_reference_lists_exists() -> None:
+    for path in listed_paths():
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+
+
+def listed_paths() -> Iterator[str]:
     for page in (ROOT / "docs" / "reference").glob("*.md"):
-        for path in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            module, _, name = path.rpartition(".")
-            assert hasattr(importlib.import_module(module), name), path
+        yield from re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -157,9 +157,9 @@ class LocalMember(_Seat):
         self._member = member
 
     @property
-    def room(self) -> str:
+    def name(self) -> str:
         """The room's name."""
-        return self._member.room
+        return self._member.name
 
     @property
     def user(self) -> str:

@@ -94,7 +94,7 @@ class LocalMember:
         members: Callable[[str], list[str]],
     ) -> None:
         """Made by ``Server.enter``: the callables are the server's."""
-        self.room = room
+        self.name = room
         """The room's name."""
         self.user = user
         """Our own name in it."""
@@ -129,7 +129,7 @@ class LocalMember:
 
     def members(self) -> list[str]:
         """Return the names of those in the room, in the order of joining."""
-        return self._members(self.room)
+        return self._members(self.name)
 
     async def leave(self) -> None:
         """Leave; a host takes the room along. Idempotent."""

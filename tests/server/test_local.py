@@ -23,7 +23,7 @@ async def rest(member: LocalMember) -> list[Event]:
 @virtual
 async def test_it_says_and_hears_what_every_member_does() -> None:
     async with serving() as world, await world.server.enter("r", "lena", create=True) as lena:
-        assert (lena.room, lena.user) == ("r", "lena")
+        assert (lena.name, lena.user) == ("r", "lena")
         bob = await world.sit("ocm", JOIN, "r", "bob")
         bob.say("hello")
         await quiet()
