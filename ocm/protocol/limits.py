@@ -102,6 +102,12 @@ class Limits:
     """Entries of one room kept in memory for members that read from the log."""
     room_log_size_max: int = 262_144
     """Bytes of one room's entries kept in memory."""
+    room_kept_messages_max: int = 10_000
+    """Entries of one room kept on disk, where the journal is on one; the oldest go first."""
+    room_kept_s: float = 30 * 86_400.0
+    """How long an entry is kept on disk, counting only time in which a server runs."""
+    closed_room_kept_s: float = 86_400.0
+    """How long the log of a closed room is kept on disk; of the newest ``rooms_max`` closed rooms."""
     unsent_datagrams_max: int = 8192
     """Datagrams that wait for a full socket; above it the oldest are dropped and counted."""
     events_max: int = 1024

@@ -53,7 +53,7 @@ class MemoryJournal:
         if not self._is_open:
             done(JournalFailed("the journal is closed"))
             return
-        if not self._fits(records):
+        if not self.fits(records):
             done(JournalFailed("the batch does not continue its rooms' logs"))
             return
         for step in records:
@@ -77,7 +77,7 @@ class MemoryJournal:
         """Take nothing more."""
         self._is_open = False
 
-    def _fits(self, steps: Sequence[Step]) -> bool:
+    def fits(self, steps: Sequence[Step]) -> bool:
         """Tell whether every record comes right after its room's last one, or is in its log already."""
         last: dict[tuple[str, int], int] = {}
         for step in steps:

@@ -1,25 +1,75 @@
-"""What every journal promises, sentence by sentence of ``ocm/store/base.py``."""
+"""What every journal promises, sentence by sentence of ``ocm/store/base.py``.
+
+What is said to be kept on a disk is also opened again by another journal on the same file.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocm.errors import JournalFailed
-from ocm.protocol.entry import Entry, Kind, Reason, Record
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, Kept, KeptRoom, Kind, Opened, Policy, Reason, Record, Step
 from ocm.protocol.limits import Limits
+from ocm.protocol.session.publishing import ANSWERS_KEPT
 from ocm.store.base import Journal
 from ocm.store.memory import MemoryJournal
+from ocm.store.sqlite import SqliteJournal
+from ocm.store.worker import InlineWorker, ThreadWorker
+from tests.store.histories import Batch, Scribe, durable_histories, fold, histories, long_history
+from tests.store.scratch import make_folder
 
 MakeJournal = Callable[[], Journal]
+Reopen = Callable[[Path], Journal]
 
-JOURNALS: dict[str, MakeJournal] = {"memory": lambda: MemoryJournal(Limits())}
+EPOCH_S = 1_700_000_000.0
+
+
+def inline(path: Path) -> Journal:
+    return opened(SqliteJournal(path, Limits(), clock=lambda: EPOCH_S, worker=InlineWorker()))
+
+
+def threaded(path: Path) -> Journal:
+    return opened(SqliteJournal(path, Limits(), clock=lambda: EPOCH_S, worker=ThreadWorker("journal of a test")))
+
+
+JOURNALS: dict[str, MakeJournal] = {
+    "memory": lambda: MemoryJournal(Limits()),
+    "sqlite": lambda: inline(new_path()),
+    "sqlite in a thread": lambda: threaded(new_path()),
+}
+ON_DISK: dict[str, Reopen] = {"sqlite": inline, "sqlite in a thread": threaded}
 every_journal = pytest.mark.parametrize("make", JOURNALS.values(), ids=JOURNALS.keys())
+every_disk = pytest.mark.parametrize("reopen", ON_DISK.values(), ids=ON_DISK.keys())
+
+_folders: list[Path] = []
+_journals: list[Journal] = []
+
+
+def new_path() -> Path:
+    _folders.append(make_folder())
+    return _folders[-1] / "journal.db"
+
+
+def opened(journal: Journal) -> Journal:
+    _journals.append(journal)
+    return journal
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    yield
+    while _journals:
+        _journals.pop().close()
+    while _folders:
+        shutil.rmtree(_folders.pop())
 
 
 def record(seq: int, *, room: str = "a", incarnation: int = 1, body: bytes = b"hello") -> Record:
@@ -43,7 +93,7 @@ class Writer:
         self._submitted = 0
         self._change = asyncio.Event()
 
-    def submit(self, records: Sequence[Record]) -> None:
+    def submit(self, records: Sequence[Step]) -> None:
         number, self._submitted = self._submitted, self._submitted + 1
 
         def done(error: JournalFailed | None) -> None:
@@ -61,7 +111,7 @@ class Writer:
                 await self._change.wait()
         return [error is None for _, error in sorted(self.told, key=lambda one: one[0])]
 
-    async def write(self, records: Sequence[Record]) -> bool:
+    async def write(self, records: Sequence[Step]) -> bool:
         self.submit(records)
         return (await self.outcomes())[-1]
 
@@ -207,6 +257,195 @@ async def test_after_closing_batches_fail(make: MakeJournal) -> None:
     writer.journal.close()
     writer.submit(run(3, 3))
     assert await writer.outcomes() == [True, False]
+
+
+@every_journal
+async def test_closing_finishes_what_was_submitted_and_tells_of_it(make: MakeJournal) -> None:
+    writer = Writer(make)
+    for seq in (1, 2, 3, 7, 8):
+        writer.submit(run(seq, seq))
+    writer.journal.close()
+    assert [error is None for _, error in writer.told] == [True, True, True, False, False]
+
+
+@every_journal
+async def test_done_may_submit_and_close(make: MakeJournal) -> None:
+    writer = Writer(make)
+    told: list[str] = []
+
+    def close(error: JournalFailed | None) -> None:
+        told.append("first" if error is None else "")
+        writer.journal.submit(run(2, 2), lambda error: told.append("second" if error is None else ""))
+        writer.journal.submit(run(3, 3), lambda error: told.append("third" if error is None else ""))
+        writer.journal.close()
+        writer.journal.submit(run(4, 4), lambda error: told.append("" if error is None else "fourth"))
+
+    writer.journal.submit(run(1, 1), close)
+    writer.submit(run(2, 2))
+    await writer.outcomes()
+    assert told == ["first", "second", "third", "fourth"]
+
+
+@every_journal
+async def test_what_was_submitted_while_a_failure_was_untold_fails_with_it(make: MakeJournal) -> None:
+    writer = Writer(make)
+    told: list[tuple[str, bool]] = []
+
+    def then(name: str, *batches: tuple[str, Record]) -> Callable[[JournalFailed | None], None]:
+        def done(error: JournalFailed | None) -> None:
+            told.append((name, error is None))
+            for room, one in batches:
+                writer.journal.submit([one], then(room))
+
+        return done
+
+    writer.journal.submit(run(1, 1), then("first", ("x", record(1, room="x"))))
+    writer.journal.submit(run(9, 9), then("skips", ("y", record(1, room="y"))))
+    writer.journal.submit(run(1, 1, room="b"), then("behind", ("z", record(1, room="z"))))
+    await writer.write([])
+    await writer.write([])
+    outcomes = dict(told)
+    assert outcomes["first"]
+    assert not outcomes["skips"]
+    assert outcomes["y"], "it was submitted after the failure was told"
+    assert outcomes["z"]
+    assert [bool(writer.seqs(room)) for room in "xybz"] == [outcomes[room] for room in ("x", "y", "behind", "z")]
+
+
+@every_journal
+async def test_a_batch_that_begins_a_room_can_be_submitted_again(make: MakeJournal) -> None:
+    writer = Writer(make)
+    begin: list[Step] = [Opened("a", 1, b"x" * 16, Policy()), *run(1, 2)]
+    assert await writer.write(begin)
+    assert await writer.write(begin)
+    assert writer.seqs() == [1, 2]
+
+
+@every_journal
+async def test_a_room_that_is_not_durable_is_read_like_any_other(make: MakeJournal) -> None:
+    writer = Writer(make)
+    opening = Opened("b", 2, b"x" * 16, Policy(durable=False))
+    assert await writer.write([*run(1, 1), opening, *run(1, 2, room="b", incarnation=2)])
+    assert await writer.write([*run(3, 3, room="b", incarnation=2), *run(2, 2)])
+    assert not await writer.write([*run(3, 3), *run(9, 9, room="b", incarnation=2)])
+    assert not await writer.write([*run(9, 9), *run(4, 4, room="b", incarnation=2)])
+    assert await writer.write([*run(2, 3, room="b", incarnation=2), *run(2, 2)])
+    assert (writer.seqs(), writer.seqs("b", 2)) == ([1, 2], [1, 2, 3])
+
+
+@every_journal
+async def test_a_new_journal_holds_nothing(make: MakeJournal) -> None:
+    assert make().load() == Kept()
+
+
+async def test_a_journal_in_memory_has_nothing_to_tell_a_server_that_starts() -> None:
+    writer = Writer(JOURNALS["memory"])
+    await writer.write([Opened("a", 1, b"x" * 16, Policy()), *run(1, 2)])
+    assert writer.journal.load() == Kept()
+
+
+# --- on a disk ----------------------------------------------------------------------------------------
+
+
+@every_disk
+async def test_what_was_told_as_written_is_there_when_it_is_opened_again(reopen: Reopen) -> None:
+    path = new_path()
+    writer = Writer(lambda: reopen(path))
+    await writer.write([Opened("a", 3, b"x" * 16, Policy()), *run(1, 5, incarnation=3)])
+    writer.journal.close()
+    again = reopen(path)
+    assert [entry.seq for entry in again.read("a", 3, from_seq=1, count=9)] == [1, 2, 3, 4, 5]
+    assert again.load() == Kept((KeptRoom("a", 3, b"x" * 16, Policy(), 5, 1, 2, 5, False, ()),), last_incarnation=3)
+
+
+@every_disk
+async def test_a_record_of_a_room_that_nobody_opened_begins_a_classic_room(reopen: Reopen) -> None:
+    writer = Writer(lambda: reopen(new_path()))
+    await writer.write(run(1, 1))
+    (room,) = writer.journal.load().rooms
+    assert (room.name, room.log_id, room.policy, room.last_seq) == ("a", b"", CLASSIC_POLICY, 1)
+
+
+@every_disk
+async def test_a_second_journal_on_one_file_is_refused_and_says_why(reopen: Reopen) -> None:
+    path = new_path()
+    first = reopen(path)
+    with pytest.raises(JournalFailed, match=r"journal\.db: another process is using it; end that"):
+        reopen(path)
+    first.close()
+    reopen(path)
+
+
+def on_disk(reopen: Reopen, path: Path) -> Writer:
+    return Writer(lambda: reopen(path))
+
+
+@every_disk
+@settings(max_examples=30)
+@given(histories, st.integers(0, 9))
+def test_what_is_loaded_is_the_fold_of_what_was_written(reopen: Reopen, history: list[Batch], pause: int) -> None:
+    path = new_path()
+
+    async def story() -> None:
+        writer = on_disk(reopen, path)
+        for number, batch in enumerate(history):
+            writer.submit(batch)
+            if number % 10 == pause:  # so that groups and single batches are written
+                await writer.outcomes()
+        assert all(await writer.outcomes())
+        assert writer.journal.load() == fold(history)
+        writer.journal.close()
+
+    async def again() -> None:
+        writer = on_disk(reopen, path)
+        assert writer.journal.load() == fold(history)
+        writer.journal.close()
+
+    asyncio.run(story())
+    asyncio.run(again())
+
+
+@every_disk
+@settings(max_examples=20)
+@given(durable_histories)
+def test_a_history_that_is_submitted_again_succeeds_and_changes_nothing(reopen: Reopen, history: list[Batch]) -> None:
+    async def story() -> None:
+        writer = on_disk(reopen, new_path())
+        for batch in (*history, *history):
+            writer.submit(batch)
+        assert all(await writer.outcomes())
+        assert writer.journal.load() == fold(history)
+        writer.journal.close()
+
+    asyncio.run(story())
+
+
+@every_disk
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_long_history_is_loaded_as_its_fold(reopen: Reopen, seed: int) -> None:
+    history, path = long_history(seed, deeds=1500, ephemeral=True), new_path()
+    writer = on_disk(reopen, path)
+    for batch in history:
+        writer.submit(batch)
+    assert all(await writer.outcomes())
+    writer.journal.close()
+    kept = reopen(path).load()
+    assert kept == fold(history)
+    assert any(room.closed for room in kept.rooms)
+
+
+@every_disk
+async def test_the_last_answers_of_each_member_are_kept(reopen: Reopen) -> None:
+    deeds = [(("say", "say", "refuse")[n % 3], n, n % 4 == 0) for n in range(3 * ANSWERS_KEPT)]
+    history = Scribe(ephemeral=False).write([("open", 4, True), *deeds])
+    writer = on_disk(reopen, new_path())
+    for number, batch in enumerate(history, 1):
+        assert await writer.write(batch)
+        assert writer.journal.load() == fold(history[:number])
+    ((member,),) = (room.members for room in writer.journal.load().rooms)
+    assert len(member.answers) == ANSWERS_KEPT
+    assert {answer.status == 0 for answer in member.answers} == {True, False}
+    assert member.mark == member.answers[-1].message_id
 
 
 # --- any batches --------------------------------------------------------------------------------------
