@@ -18,6 +18,7 @@ from ocm.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ocm.protocol.wire.classic import HEADER_SIZE, Header, Stage
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from ocm.protocol.wire.payload import read_object
+from ocm.protocol.wire.size import Spelling
 
 VERSION: Final = 2
 """Of the protocol, as HELLO names it."""
@@ -64,6 +65,11 @@ class CloseCode(IntEnum):
     FLOOD = 5
     IDLE = 6
     """Dial again."""
+
+    @classmethod
+    def of(cls, code: int) -> CloseCode:
+        """Return the code of this number; one that we do not know is a BYE."""
+        return cls(code) if code in cls._value2member_map_ else cls.BYE
 
 
 Hex8: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
@@ -380,8 +386,8 @@ class RecordReader:
         if len(self._buffer) < HEADER_SIZE:
             return None
         header = Header.decode(bytes(self._buffer[:HEADER_SIZE]))
-        if header.room_size:
-            raise RemoteProtocolError("a record of TCRP/2 has no room in its header")
+        if header.room_size or header.spelling is not Spelling.BIG_ENDIAN:
+            raise RemoteProtocolError("a record of TCRP/2 has no room in its header, and its size in big-endian")
         if header.payload_size > self.payload_size_max:
             raise LimitExceeded("payload_size", asked=header.payload_size, limit=self.payload_size_max)
         end = HEADER_SIZE + header.payload_size
@@ -392,9 +398,15 @@ class RecordReader:
         return ControlRecord(header.operation, header.stage, whole[HEADER_SIZE:], whole)
 
 
-def write_record(operation: Op, stage: Stage, payload: Payload) -> bytes:
-    """Return a record. Raises ``LocalProtocolError`` for a payload over ``PAYLOAD_SIZE_MAX``."""
-    return _frame(operation, stage, _encode(payload))
+def write_record(operation: int, stage: Stage, payload: Payload) -> bytes:
+    """Return a record.
+
+    Raises ``LocalProtocolError`` for a payload over ``PAYLOAD_SIZE_MAX``, or with lone surrogates.
+    """
+    try:
+        return _frame(operation, stage, _encode(payload))
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a text with lone surrogates") from None  # its own error would quote the text
 
 
 def write_frames_record(frames: bytes) -> bytes:
@@ -402,7 +414,7 @@ def write_frames_record(frames: bytes) -> bytes:
     return _frame(Op.FRAMES, Stage.REQUEST, frames)
 
 
-def _frame(operation: Op, stage: Stage, payload: bytes) -> bytes:
+def _frame(operation: int, stage: Stage, payload: bytes) -> bytes:
     if len(payload) > PAYLOAD_SIZE_MAX:
         raise LocalProtocolError("a record has at most 64 KiB of payload")
     return Header(0, operation, stage, len(payload)).encode() + payload
