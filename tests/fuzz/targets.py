@@ -41,6 +41,7 @@ from ocm.protocol.url import parse_url
 from ocm.protocol.wire.classic import (
     DATAGRAM,
     HEADER,
+    HEADER_SIZE,
     ControlPacket,
     Datagram,
     Header,
@@ -54,10 +55,11 @@ from ocm.protocol.wire.derive import Reader, Writer
 from ocm.protocol.wire.frames import FRAME_TYPES, read_frames, write_frame, write_frames
 from ocm.protocol.wire.layout import Layout, Value
 from ocm.protocol.wire.payload import RequestPayload, StatusPayload, read_object, write_object
+from ocm.protocol.wire.records import PAYLOAD_SIZE_MAX, SCHEMAS, ControlRecord, RecordReader, write_record
 from ocm.protocol.wire.sealed import read_sealed
 from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
-from tests.vectors import classic
+from tests.vectors import classic, modern
 
 LIMITS: Final = Limits()
 LAYOUTS: Final = {kind.view: kind.layout for kind in FRAME_TYPES}
@@ -243,6 +245,56 @@ def same_object(data: bytes, schema: type[RequestPayload] | type[StatusPayload])
         return
     assert repr(said) == f"{schema.__name__}(...)"
     assert read_object(write_object(**msgspec.structs.asdict(said)), schema) == said
+
+
+# --- records ------------------------------------------------------------------------------------------
+
+
+def records(data: bytes) -> None:
+    """TCRP/2: a stream means the same however it arrives, and whatever it does not refuse it gives back whole."""
+    stream, chunks = cut(data)
+    found, wrong = records_of([stream])
+    assert records_of(chunks) == (found, wrong)
+    whole = b"".join(record.whole for record in found)
+    assert stream.startswith(whole)
+    assert wrong or len(stream) - len(whole) < HEADER_SIZE + PAYLOAD_SIZE_MAX
+    for record in found:
+        assert len(record.payload) <= PAYLOAD_SIZE_MAX
+        assert Header(0, record.operation, record.stage, len(record.payload)).encode() + record.payload == record.whole
+
+
+def record_payload(data: bytes) -> None:
+    """TCRP/2: one byte says which schema the rest is to be; what fits it is read again when it is written again."""
+    operation, stage = SPOKEN[sum(data[:1]) % len(SPOKEN)]
+    record = ControlRecord(operation, stage, data[1:], data)
+    try:
+        said = record.read()
+    except RemoteProtocolError:
+        return
+    assert said is not None
+    assert repr(said) == f"{type(said).__name__}(...)"
+    ((again,), _) = records_of([write_record(operation, stage, said)])
+    assert again.read() == said
+    if "id" in said.__struct_fields__:
+        assert record.request_id() == getattr(said, "id", None)
+
+
+SPOKEN: Final = [*SCHEMAS]
+
+
+def records_of(chunks: Iterable[bytes]) -> tuple[list[ControlRecord], str]:
+    """The records of a stream and the violation at which it ends, if it does."""
+    reader = RecordReader()
+    reader.payload_size_max = PAYLOAD_SIZE_MAX
+    found: list[ControlRecord] = []
+    for chunk in chunks:
+        reader.feed(chunk)
+        try:
+            while (record := reader.next()) is not None:
+                found.append(record)
+        except RemoteProtocolError as error:
+            return found, str(error)
+    return found, ""
 
 
 # --- the control conversation -------------------------------------------------------------------------
@@ -583,6 +635,18 @@ def _payloads(*conversation: bytes) -> tuple[bytes, ...]:
     return tuple(data[data.index(b"{") :] for data in conversation if b"{" in data)
 
 
+def _spoken_payloads() -> Iterator[bytes]:
+    """For every schema the payload of JOIN.2 or of HELLO.0, which have nearly all keys there are, and one with all."""
+    everything = (
+        b'{"id":1,"code":5,"client":null,"resumed":false,"secret":"%s","connection":"%s","udp_port":9,"version":2,'
+        b'"suite":1,"durability":"disk","burst":2,"rate":0.5,"body_max":9,"handle":1,"first":1,"count":1}'
+    ) % (b"00" * 32, b"00" * 8)
+    for number in range(len(SPOKEN)):
+        for data in (modern.JOIN_2[32:], modern.HELLO_0[32:], everything):
+            yield bytes([number]) + data
+
+
+_SPOKEN_PAYLOADS: Final = tuple(_spoken_payloads())
 _ALL: Final = (
     # The derived codecs start from nothing, so that each branch they have counts as a new unit.
     Target(derived_read_header, 10_000_000, 48),
@@ -591,6 +655,8 @@ _ALL: Final = (
     Target(derived_write_datagram, 10_000_000, 600),
     Target(frames, 10_000_000, 300, _FRAMES),
     Target(sealed, 10_000_000, 1600, (b"\0\x0e" + bytes(31), b"\0\x0e" + bytes(1498), b"\0\x0e" + bytes(1499))),
+    Target(records, 1_000_000, 1000, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
+    Target(record_payload, 2_000_000, 400, _SPOKEN_PAYLOADS),
     Target(construct_header, 1_000_000, 48),
     Target(construct_datagram, 1_000_000, 600),
     Target(construct_write_header, 1_000_000, 48),

@@ -16,10 +16,13 @@ from ocm.protocol.link.notices import MemberJoined
 from ocm.protocol.names import skeleton
 from ocm.protocol.text import safe_text
 from ocm.protocol.url import ServerUrl, parse_url
+from ocm.protocol.wire.classic import Stage
+from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, write_record
 from ocm.protocol.wire.size import Spelling, write_size
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS, Target
 from tests.vectors.classic import OCM_CREATE
+from tests.vectors.modern import HELLO_0
 
 
 @st.composite
@@ -96,6 +99,16 @@ def read_none(data: bytes) -> None:
     return None
 
 
+class ForgetsShortPieces(RecordReader):
+    def feed(self, data: bytes) -> None:
+        if len(data) > 1:
+            super().feed(data)
+
+
+def write_nothing_said(operation: int, stage: Stage, payload: Payload) -> bytes:
+    return write_record(operation, stage, Done(id=0))
+
+
 BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
     "a header of any size": ("derived_read_header", "read_header", read_header_of_any_size, bytes(33)),
     "no length checks": ("derived_read_datagram", "read_datagram", read_without_checks, b"\5\5room1alic"),
@@ -113,6 +126,13 @@ BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
     ),
     "another spelling": ("size", "write_size", write_one_spelling, b"\0"),
     "an error of another tree": ("payload_request", "read_object", raise_errors_of_msgspec, b"{"),
+    "bytes of a record lost at a cut": ("records", "RecordReader", ForgetsShortPieces, b"\x1f\0\0" + HELLO_0),
+    "a payload that says something else": (
+        "record_payload",
+        "write_record",
+        write_nothing_said,
+        bytes([[*SCHEMAS].index((Op.KICK, Stage.COMPLETE))]) + b'{"id":7}',
+    ),
     "bytes lost at a cut": ("packets", "PacketReader", ForgetsShortReads, b"\x1f\0\0" + OCM_CREATE),
     "an unsafe text": ("text", "safe_text", leave_text_unsafe, b"\x1b[2J"),
     "a skeleton that is not one": ("names", "skeleton", shape_that_grows, b"alice"),

@@ -11,8 +11,9 @@ ELICITING_MAX: Final = 2
 """Packets that want an acknowledgement, before one is sent at once."""
 _DELAY_UNIT_S: Final = 0.0001
 _DELAY_MAX: Final = 2**16 - 1
-_KEPT: Final = 8 * ACK_BITMAP_MAX
-"""Packet numbers below the largest that an ACK has room for."""
+_NAMED: Final = 8 * ACK_BITMAP_MAX + 1
+"""Packet numbers that an ACK has room for: the largest, and those right below it."""
+_MASK: Final = (1 << _NAMED) - 1
 
 
 class Acknowledger:
@@ -20,8 +21,8 @@ class Acknowledger:
 
     def __init__(self) -> None:
         """Start with nothing received."""
-        self._received: set[int] = set()
         self._largest = -1
+        self._received = 0  # bit i: largest - i
         self._largest_s = 0.0
         self._owed = 0
         self._due_s: float | None = None
@@ -29,11 +30,13 @@ class Acknowledger:
     def receive(self, number: int, *, eliciting: bool, now_s: float) -> None:
         """Note a packet that was opened and taken whole; ``eliciting``: it holds more than ACK, PADDING and CLOSE."""
         in_order = number == self._largest + 1
-        self._received.add(number)
-        if number > self._largest:
+        place = self._largest - number
+        if place < 0:
+            # shifted by more than fits nothing is left: do not make a number of that many bits
+            self._received = (self._received << -place | 1) & _MASK if -place < _NAMED else 1
             self._largest, self._largest_s = number, now_s
-            if len(self._received) > 2 * _KEPT:
-                self._received = {one for one in self._received if one >= number - _KEPT}
+        elif place < _NAMED:
+            self._received |= 1 << place
         if not eliciting:
             return
         self._owed += 1
@@ -51,8 +54,8 @@ class Acknowledger:
         if not self._owed:
             return None
         self._owed, self._due_s = 0, None
-        newest = sorted((number for number in self._received if number >= self._largest - _KEPT), reverse=True)
-        return ack_of(newest, delay=min(int((now_s - self._largest_s) / _DELAY_UNIT_S), _DELAY_MAX))
+        delay = min(int((now_s - self._largest_s) / _DELAY_UNIT_S), _DELAY_MAX)
+        return ack_of(self._largest, self._received >> 1, delay=delay)
 
 
 def delay_s(ack: Ack) -> float:

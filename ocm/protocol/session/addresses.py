@@ -71,6 +71,10 @@ class Addresses:
         challenge = self._randomness(CHALLENGE_SIZE)
         self._candidates[address] = Candidate(address, challenge, received=size, due_s=now_s)
 
+    def forget(self) -> None:
+        """Hear that nothing gets through to the peer: wherever it turns up, it proves itself anew."""
+        self.current = None
+
     def may_send(self, address: Address, size: int) -> bool:
         """Whether a datagram of ``size`` bytes may go to an address."""
         if address == self.current:
@@ -125,6 +129,9 @@ class FixedAddress:
 
     def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
         """Note nothing."""
+
+    def forget(self) -> None:
+        """Do nothing: the server stays where it is."""
 
     def may_send(self, address: Address, size: int) -> bool:
         """Say yes."""

@@ -7,7 +7,7 @@ channel decides which way it goes, and when. Receivers put things into order by 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from ocm.errors import RemoteProtocolError
 from ocm.protocol.address import Address, host_key
@@ -24,10 +24,17 @@ from ocm.protocol.wire.frames import (
     Challenge,
     Close,
     Frame,
+    Gap,
+    Head,
+    Message,
     Padding,
     Ping,
     Pong,
+    Publish,
+    Published,
+    Received,
     Response,
+    Signal,
     read_frames,
     write_frame,
 )
@@ -40,11 +47,15 @@ RESPONSES_MAX: Final = 3
 """Addresses whose challenges wait for an answer; the latest wins."""
 RECORD_FRAMES_MAX: Final = 4096
 """Frames of one record."""
+LARGE_SIZE_MAX: Final = 64 * 1024
+"""Bytes of large frames that wait for TLS while others go by datagram; with more of them all wait."""
 _ACK_SIZE_MAX: Final = 10 + ACK_BITMAP_MAX
 DATAGRAM_SPACE: Final = FRAMES_SIZE_MAX - _ACK_SIZE_MAX
 """Bytes of frames in a datagram beside an ACK; a frame that is larger goes over TLS."""
 _PING: Final = write_frame(Ping())
 _PONG: Final = write_frame(Pong())
+_SILENT: Final = frozenset({Ack, Padding, Close})
+"""Frames that want no acknowledgement."""
 
 
 class Traffic(Protocol):
@@ -88,6 +99,10 @@ class Whereabouts(Protocol):
         """Note a packet that opened."""
         ...
 
+    def forget(self) -> None:
+        """Hear that nothing gets through to it."""
+        ...
+
     def may_send(self, address: Address, size: int) -> bool:
         """Say whether a datagram of ``size`` bytes may go there."""
         ...
@@ -110,7 +125,11 @@ class Whereabouts(Protocol):
 
 
 class Channel:
-    """One side of a session. A driver sends ``datagrams_to_send`` and ``records_to_send`` after every other call."""
+    """One side of a session.
+
+    After every other call a driver sends ``datagrams_to_send`` and then ``records_to_send``, and asks for the
+    ``next_timeout_s``. After a ``fault`` the channel is frozen: it takes nothing, sends nothing and waits for nothing.
+    """
 
     def __init__(
         self,
@@ -150,6 +169,8 @@ class Channel:
         self._pulse = Pulse(now_s=now_s) if calls else None
         self._responses: dict[Address, bytes] = {}
         self._large: deque[Load] = deque()
+        self._large_size = 0
+        self._is_stuffed = False
         self._urgent: list[bytes] = []
         self._probes = 0
         self._ping = False
@@ -183,12 +204,11 @@ class Channel:
             self.whereabouts.receive(address, size, newest=number == self.lane.largest, now_s=now_s)
             if self.path.state is PathState.DOWN and self.whereabouts.current is not None:
                 self.path.begin(now_s=now_s)
-            kept, eliciting = True, False
+            kept = True
             for frame in frames:
-                if not isinstance(frame, Ack | Padding | Close):
-                    eliciting = True
                 kept = self._take(frame, address, now_s) and kept
             if kept:
+                eliciting = not _SILENT.issuperset(map(type, frames))
                 self.lane.took(number, eliciting=eliciting, now_s=now_s)
         except RemoteProtocolError as error:
             self.fault = error
@@ -196,22 +216,25 @@ class Channel:
 
     def receive_frames(self, payload: bytes, *, now_s: float) -> None:
         """Take the payload of a FRAMES record."""
-        self.heard_s = now_s
         if self.fault is not None:
             return
+        self.heard_s = now_s
         try:
             for frame in read_frames(payload, frames_max=RECORD_FRAMES_MAX):
                 match frame:
+                    case Message() | Publish() | Published() | Received() | Signal() | Gap() | Head():
+                        self._traffic.receive(frame, now_s=now_s)
                     case Ping():
-                        self._urgent = [_PONG]
+                        if _PONG not in self._urgent:
+                            self._urgent.append(_PONG)
                     case Pong():
                         pass
-                    case Ack() | Challenge() | Response() | Padding():
-                        raise RemoteProtocolError("a frame that belongs into datagrams came over TLS")
                     case Close():
                         self.farewell = frame
+                    case Ack() | Challenge() | Response() | Padding():
+                        raise RemoteProtocolError("a frame that belongs into datagrams came over TLS")
                     case _:
-                        self._traffic.receive(frame, now_s=now_s)
+                        assert_never(frame)
         except RemoteProtocolError as error:
             self.fault = error
 
@@ -226,14 +249,16 @@ class Channel:
             return
         self.stream_up = False
         large, self._large = self._large, deque()
+        self._large_size = 0
         for load in large:
             self._traffic.lost(load, now_s=now_s)
         self._traffic.rewind(now_s=now_s)
 
     def woke(self, *, now_s: float) -> None:
         """Hear that the machine slept, or that its network changed: look at once whether both ways are still there."""
-        self.path.begin(now_s=now_s)
-        self._go_another_way(now_s)
+        self.path.begin_again(now_s=now_s)
+        if not self.carries:
+            self._give_back(now_s)
         if self._pulse is not None:
             self._pulse.ask(now_s=now_s)
 
@@ -242,19 +267,19 @@ class Channel:
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
         out: list[tuple[Address, bytes]] = []
-        if self.fault is not None or self.lane.is_blocked:
+        if self.fault is not None:
             return out
         self._prove(out, now_s)
         if self.carries:
             self._fill(out, now_s)
-        due_s = self.lane.next_ack_s()
+        due_s = self._next_ack_s()
         if due_s is not None and due_s <= now_s:
             self._acknowledge(out, now_s)
         return out
 
     def records_to_send(self, *, space: int, now_s: float) -> list[bytes]:
-        """Return payloads of FRAMES records to be written now, of about ``space`` bytes."""
-        if not self.stream_up or self.fault is not None:
+        """Return payloads of FRAMES records to be written now, of about ``space`` bytes; with none, nothing."""
+        if not self.stream_up or self.fault is not None or space <= 0:
             return []
         payloads: list[bytes] = []
         waiting, self._urgent = self._urgent, []
@@ -268,6 +293,8 @@ class Channel:
             space -= len(load.data)
         if waiting:
             payloads.append(b"".join(waiting))
+        if self._is_stuffed and self._large_size < LARGE_SIZE_MAX:
+            self._is_stuffed, self._paced_s = False, now_s  # what waits behind large frames can go on
         if payloads and self._pulse is not None:
             self._pulse.say(now_s=now_s)
         return payloads
@@ -282,43 +309,50 @@ class Channel:
     # --- time -------------------------------------------------------------------------------------------
 
     def next_timeout_s(self) -> float | None:
-        """When ``handle_timeout`` has something to do, or there is something to send."""
-        times = [self.whereabouts.next_timeout_s(), self.path.next_timeout_s(), self.lane.next_ack_s()]
+        """When ``handle_timeout`` has something to do, or there is something to send; None: not by itself."""
+        if self.fault is not None:
+            return None
+        times = [
+            self.whereabouts.next_timeout_s(),
+            self.path.next_timeout_s(),
+            self.lane.next_timeout_s(),
+            self._next_ack_s(),
+        ]
+        if self.path.state is PathState.UP:
+            times.append(self._keepalive_s)
         if self.carries:
-            times += [self.lane.next_timeout_s(), self._keepalive_s, self._paced_s]
+            times.append(self._paced_s)
         if self._pulse is not None and self.stream_up:
             times.append(self._pulse.next_timeout_s())
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> bool:
         """Do what is due; return whether the TLS connection is to be given up, since nothing comes over it."""
-        if self.carries:
-            due_s = self.lane.next_timeout_s()
-            if due_s is not None and due_s <= now_s:
-                outcome = self.lane.handle_timeout(now_s=now_s)
-                self._settle(outcome, now_s)
-                self._probes = max(self._probes, outcome.probes)
-                if self.lane.is_suspect and self.path.state is PathState.UP:
-                    self.path.suspect(now_s=now_s)
-                    self._go_another_way(now_s)
-            if self._keepalive_s is not None and self._keepalive_s <= now_s:
-                self._keepalive_s = None
-                self._ping = True
+        if self.fault is not None:
+            return False
+        outcome = self.lane.handle_timeout(now_s=now_s)
+        self._settle(outcome, now_s)
+        self._probes = max(self._probes, outcome.probes)
+        if self._keepalive_s is not None and self._keepalive_s <= now_s:
+            self._keepalive_s = None
+            self._ping = True
+        if (outcome.probes and self.lane.is_suspect) or self.lane.is_blocked:
+            self.path.suspect(now_s=now_s)
+        if not self.carries:
+            self._give_back(now_s)
         if self._pulse is None or not self.stream_up:
             return False
-        match self._pulse.beat(now_s=now_s):
-            case Beat.PING:
-                self._urgent.append(_PING)
-            case Beat.DEAD:
-                return True
-            case None:
-                pass
-        return False
+        beat = self._pulse.beat(now_s=now_s)
+        if beat is Beat.PING:
+            self._urgent.append(_PING)
+        return beat is Beat.DEAD
 
     # --- helpers ----------------------------------------------------------------------------------------
 
     def _take(self, frame: Frame, address: Address, now_s: float) -> bool:
         match frame:
+            case Message() | Publish() | Published() | Received() | Signal() | Gap() | Head():
+                return self._traffic.receive(frame, now_s=now_s)
             case Ack():
                 self._settle(self.lane.acknowledge(frame, now_s=now_s), now_s)
             case Ping() | Padding():
@@ -335,7 +369,7 @@ class Channel:
             case Pong():
                 raise RemoteProtocolError("a frame that belongs to TLS came in a datagram")
             case _:
-                return self._traffic.receive(frame, now_s=now_s)
+                assert_never(frame)
         return True
 
     def _hear_response(self, address: Address, data: bytes, now_s: float) -> None:
@@ -358,20 +392,30 @@ class Channel:
             for load in loads:
                 traffic.lost(load, now_s=now_s)
 
-    def _go_another_way(self, now_s: float) -> None:
-        """Whatever is under way in datagrams goes over TLS, where there is one."""
-        if not self.stream_up:
-            return
+    def _give_back(self, now_s: float) -> None:
+        """Let whatever is under way in datagrams go another way."""
+        self._probes = 0
         for loads in self.lane.forget():
             for load in loads:
                 self._traffic.lost(load, now_s=now_s)
 
+    def _next_ack_s(self) -> float | None:
+        """When an ACK is to be sent by itself; one that is owed to nobody yet waits for a datagram to go with."""
+        if self.whereabouts.current is None or self.lane.is_blocked:
+            return None
+        return self.lane.next_ack_s()
+
+    def _acknowledge(self, out: list[tuple[Address, bytes]], now_s: float) -> None:
+        target = self.whereabouts.current
+        assert target is not None, "nothing is due to somebody whose address is not known"
+        out.append((target, self.lane.seal(self.lane.ack(now_s=now_s))))
+
     def _prove(self, out: list[tuple[Address, bytes]], now_s: float) -> None:
         """Answer challenges and send ours."""
-        asked: dict[Address, bytes] = {}
-        for candidate in self.whereabouts.challenges(now_s=now_s):
-            asked[candidate.address] = candidate.challenge
+        asked = {candidate.address: candidate.challenge for candidate in self.whereabouts.challenges(now_s=now_s)}
         challenge = self.path.probe(now_s=now_s)
+        if self.path.state is PathState.DOWN:
+            self.whereabouts.forget()  # else whoever has that address now would be probed whenever the peer speaks
         if challenge is not None and self.whereabouts.current is not None:
             asked.setdefault(self.whereabouts.current, challenge)
         responses, self._responses = self._responses, {}
@@ -381,58 +425,60 @@ class Channel:
                 frames += write_frame(Response(responses[address]))
             if address in asked:
                 frames += _PING + write_frame(Challenge(asked[address]))
-            frames += self.lane.ack(now_s=now_s)
-            if address in asked and self.whereabouts.may_send(address, SEALED_SIZE_MAX):
-                frames += write_frame(Padding(FRAMES_SIZE_MAX - len(frames)))
-            self._send(out, address, frames)
+            self._send(out, address, frames, is_probe=address in asked, now_s=now_s)
 
-    def _send(self, out: list[tuple[Address, bytes]], address: Address, frames: bytes) -> None:
-        """Send frames of which nobody minds whether they come, if the address may be sent so much."""
+    def _send(
+        self, out: list[tuple[Address, bytes]], address: Address, frames: bytes, *, is_probe: bool, now_s: float
+    ) -> None:
+        """Send frames of which nobody minds whether they come, as far as the address may be sent so much.
+
+        A probe is made as large as a datagram can be: large ones are to get through too.
+        """
+        whereabouts = self.whereabouts
         size = HEADER_SIZE + len(frames) + TAG_SIZE
-        if self.lane.is_blocked or not self.whereabouts.may_send(address, size):
+        if self.lane.is_blocked or not whereabouts.may_send(address, size):
             return
-        self.whereabouts.sent(address, size)
-        out.append((address, self.lane.seal(frames)))
-
-    def _acknowledge(self, out: list[tuple[Address, bytes]], now_s: float) -> None:
-        target = self.whereabouts.current
-        ack = self.lane.ack(now_s=now_s)
-        if target is not None and ack:
-            self._send(out, target, ack)
+        if whereabouts.may_send(address, size + _ACK_SIZE_MAX):
+            frames += self.lane.ack(now_s=now_s)
+        if is_probe and whereabouts.may_send(address, SEALED_SIZE_MAX):
+            frames += write_frame(Padding(FRAMES_SIZE_MAX - len(frames)))
+        datagram = self.lane.seal(frames)
+        whereabouts.sent(address, len(datagram))
+        out.append((address, datagram))
 
     def _fill(self, out: list[tuple[Address, bytes]], now_s: float) -> None:
         """Send what waits, as far as window and pace allow, and what a probe timeout asked for."""
         target = self.whereabouts.current
         assert target is not None, "a channel that carries knows where to"
-        recovery = self.lane.recovery
+        lane = self.lane
         self._paced_s = None
-        while not self.lane.is_blocked:
-            if self._probes:
-                self._probes -= 1
-                loads = recovery.oldest() or self._gather(now_s)
-                ping = not loads
-            else:
-                if not self._ping and self._peek(now_s) is None:
-                    break
-                if not recovery.may_send(SEALED_SIZE_MAX):
-                    break
-                wait_s = recovery.window.wait_s(recovery.round_trip.smoothed_s, now_s=now_s)
-                if wait_s > 0:
-                    self._paced_s = now_s + wait_s
-                    break
-                loads, ping = self._gather(now_s), self._ping
-                self._ping = False
-            pieces = [self.lane.ack(now_s=now_s), _PING if ping else b""]
-            datagram = self.lane.send(pieces, loads, now_s=now_s)
-            self.whereabouts.sent(target, len(datagram))
+        while not lane.is_blocked and (loads := self._next_packet(now_s)) is not None:
+            ack = lane.ack(now_s=now_s)
+            out.append((target, lane.send([ack] if loads else [ack, _PING], loads, now_s=now_s)))
+            self._ping = False
             self._keepalive_s = now_s + KEEPALIVE_S
-            out.append((target, datagram))
+
+    def _next_packet(self, now_s: float) -> tuple[Load, ...] | None:
+        """Return what the next datagram carries; nothing in it: a PING. None: there is none, or it has to wait."""
+        recovery = self.lane.recovery
+        if self._probes:
+            self._probes -= 1
+            return recovery.oldest() or self._gather(now_s)
+        if not self._ping and self._peek(now_s) is None:
+            return None
+        if not recovery.may_send(SEALED_SIZE_MAX):
+            return None
+        wait_s = recovery.window.wait_s(recovery.round_trip.smoothed_s, now_s=now_s)
+        if wait_s > 0:
+            self._paced_s = now_s + wait_s
+            return None
+        return self._gather(now_s)
 
     def _gather(self, now_s: float) -> tuple[Load, ...]:
         """Take the frames of one datagram."""
         loads: list[Load] = []
-        space = DATAGRAM_SPACE - len(_PING)
-        while len(loads) < FRAMES_MAX - 2 and (load := self._peek(now_s)) is not None and len(load.data) <= space:
+        space = DATAGRAM_SPACE
+        while len(loads) < FRAMES_MAX - 1 and (load := self._peek(now_s)) is not None and len(load.data) <= space:
             self._traffic.pop()
             loads.append(load)
             space -= len(load.data)
@@ -441,20 +487,26 @@ class Channel:
     def _peek(self, now_s: float) -> Load | None:
         """Return the next frame that a datagram can hold; larger ones are put aside for TLS."""
         while (load := self._traffic.peek(now_s=now_s)) is not None:
-            if len(load.data) <= DATAGRAM_SPACE - len(_PING):
+            if len(load.data) <= DATAGRAM_SPACE:
                 return load
             if not self.stream_up:
                 return None  # it waits, and all behind it, until there is TLS again
+            if self._large_size >= LARGE_SIZE_MAX:
+                self._is_stuffed = True
+                return None
             self._traffic.pop()
             self._large.append(load)
+            self._large_size += len(load.data)
         return None
 
     def _next_for_stream(self, now_s: float) -> Load | None:
         if self._large:
-            return self._large.popleft()
+            load = self._large.popleft()
+            self._large_size -= len(load.data)
+            return load
         if self.carries:
             return None
-        load = self._traffic.peek(now_s=now_s)
-        if load is not None:
+        waiting = self._traffic.peek(now_s=now_s)
+        if waiting is not None:
             self._traffic.pop()
-        return load
+        return waiting

@@ -13,8 +13,8 @@ from ocm.protocol.session.acks import Acknowledger, delay_s
 from ocm.protocol.session.keys import Direction, Randomness, SessionSecrets
 from ocm.protocol.session.recovery import Outcome, Recovery
 from ocm.protocol.session.seal import Opener, Sealer
-from ocm.protocol.wire.frames import Ack, Frame, acked, read_frames, write_frame
-from ocm.protocol.wire.sealed import FRAMES_SIZE_MAX, SealedDatagram
+from ocm.protocol.wire.frames import ACK_BITMAP_MAX, Ack, Frame, acked, read_frames, write_frame
+from ocm.protocol.wire.sealed import SealedDatagram
 
 TIMEOUTS_MAX: Final = 4
 """Probe timeouts in a row after which the path is suspect."""
@@ -72,11 +72,15 @@ class Lane:
 
         Raises ``RemoteProtocolError`` when it names a packet that was skipped or never sent.
         """
-        numbers = acked(ack)
-        sealer = self._sealer
-        if not all(sealer.acknowledge(number) for number in numbers):
+        largest, sealer = ack.largest, self._sealer
+        skipped = sealer.skipped(largest - 8 * ACK_BITMAP_MAX, largest)
+        if not sealer.acknowledge(largest) or acked(ack, skipped):
             raise RemoteProtocolError("an acknowledgement of what was never sent")
-        outcome = self.recovery.acknowledge(numbers, delay_s=delay_s(ack), now_s=now_s)
+        # Nearly all that an ACK names was named before: look at what is still under way, not at its 129 numbers.
+        news = acked(ack, self.recovery.under_way_up_to(largest))
+        if news[:1] != [largest]:
+            news.insert(0, largest)
+        outcome = self.recovery.acknowledge(news, delay_s=delay_s(ack), now_s=now_s)
         self._count(outcome)
         return outcome
 
@@ -86,11 +90,6 @@ class Lane:
     def is_blocked(self) -> bool:
         """Whether nothing can be sealed just now."""
         return self._sealer.is_blocked
-
-    @property
-    def owes_ack(self) -> bool:
-        """Whether something came that was not acknowledged yet."""
-        return self._acknowledger.next_timeout_s() is not None
 
     def ack(self, *, now_s: float) -> bytes:
         """Return the ACK that goes along with whatever is sent now; nothing where none is owed."""
@@ -142,8 +141,3 @@ class Lane:
             self.loss -= self.loss * _LOSS_WEIGHT
         for _ in outcome.lost:
             self.loss += (1 - self.loss) * _LOSS_WEIGHT
-
-
-def fits(data: bytes) -> bool:
-    """Say whether a frame fits a datagram at all."""
-    return len(data) <= FRAMES_SIZE_MAX

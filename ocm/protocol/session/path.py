@@ -8,7 +8,8 @@
 ```
 
 While a path is not UP everything travels over TLS. A client probes anew every 30 seconds; a server, which is called and
-does not call, when it hears from the client.
+does not call, when it hears from the client. After a sleep, or in another network, probing begins again from the first
+probe on, whatever the state: UP becomes SUSPECT and DOWN becomes PROBING.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Cause(StrEnum):
     """What moves a path from one state to the next."""
 
     BEGIN = "begin"
+    AGAIN = "again"
     ANSWERED = "answered"
     SUSPECT = "suspect"
     UNANSWERED = "unanswered"
@@ -53,13 +55,17 @@ class Cause(StrEnum):
 STEPS: Final[Mapping[tuple[PathState, Cause], PathState]] = {
     (PathState.NONE, Cause.BEGIN): PathState.PROBING,
     (PathState.NONE, Cause.ANSWERED): PathState.UP,
+    (PathState.PROBING, Cause.AGAIN): PathState.PROBING,
     (PathState.PROBING, Cause.ANSWERED): PathState.UP,
     (PathState.PROBING, Cause.UNANSWERED): PathState.DOWN,
     (PathState.UP, Cause.BEGIN): PathState.SUSPECT,
+    (PathState.UP, Cause.AGAIN): PathState.SUSPECT,
     (PathState.UP, Cause.SUSPECT): PathState.SUSPECT,
+    (PathState.SUSPECT, Cause.AGAIN): PathState.SUSPECT,
     (PathState.SUSPECT, Cause.ANSWERED): PathState.UP,
     (PathState.SUSPECT, Cause.UNANSWERED): PathState.DOWN,
     (PathState.DOWN, Cause.BEGIN): PathState.PROBING,
+    (PathState.DOWN, Cause.AGAIN): PathState.PROBING,
     (PathState.DOWN, Cause.ANSWERED): PathState.UP,
 }
 """Every step; what is not here changes nothing. The drawing in docs/ is made from it."""
@@ -74,7 +80,7 @@ class Path:
         self._calls = calls
         self._randomness = randomness
         self._challenge = b""
-        self._began_s = 0.0
+        self._began_s = self._until_s = 0.0
         self._probes = 0
         self._due_s: float | None = None
 
@@ -84,6 +90,13 @@ class Path:
         Nothing changes where it is probed already.
         """
         self._step(Cause.BEGIN, now_s)
+
+    def begin_again(self, *, now_s: float) -> None:
+        """Probe as if for the first time: the machine slept, or our network has changed.
+
+        What was asked before is answered no more. Nothing changes where there is no path at all.
+        """
+        self._step(Cause.AGAIN, now_s)
 
     def suspect(self, *, now_s: float) -> None:
         """Hear that packets go unanswered."""
@@ -113,19 +126,24 @@ class Path:
                 if self._probes == len(PROBES_S):
                     self._step(Cause.UNANSWERED, now_s)
                     return None
-                self._probes += 1
+                while self._probes < len(PROBES_S) and self._probe_s() <= now_s:
+                    self._probes += 1  # those whose time went by unnoticed are one with this
                 last = self._probes == len(PROBES_S)
-                self._due_s = now_s + PROBE_ANSWER_S if last else self._began_s + PROBES_S[self._probes]
+                self._due_s = now_s + PROBE_ANSWER_S if last else self._probe_s()
                 return self._challenge
             case PathState.SUSPECT:
-                if now_s >= self._began_s + SUSPECT_MAX_S:
+                if now_s >= self._until_s:
                     self._step(Cause.UNANSWERED, now_s)
                     return None
-                self._due_s = now_s + SUSPECT_PROBE_S
+                self._due_s = min(now_s + SUSPECT_PROBE_S, self._until_s)
                 return self._challenge
             case _:  # DOWN: the next round
                 self._step(Cause.BEGIN, now_s)
                 return self.probe(now_s=now_s)
+
+    def _probe_s(self) -> float:
+        """When the next probe of a round goes out."""
+        return self._began_s + PROBES_S[self._probes]
 
     def _step(self, cause: Cause, now_s: float) -> None:
         state = STEPS.get((self.state, cause))
@@ -137,6 +155,7 @@ class Path:
         if state in {PathState.PROBING, PathState.SUSPECT}:
             self._challenge = self._randomness(CHALLENGE_SIZE)
             self._began_s = self._due_s = now_s
+            self._until_s = now_s + SUSPECT_MAX_S
             self._probes = 0
         elif state is PathState.DOWN and self._calls:
             self._due_s = now_s + PROBE_AGAIN_S

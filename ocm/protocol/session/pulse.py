@@ -43,9 +43,9 @@ class Pulse:
             self._ask_s = min(self._ask_s, now_s + UNANSWERED_S)
 
     def ask(self, *, now_s: float) -> None:
-        """Ask at once: the machine slept, or its network changed."""
+        """Ask at once, and again if it was asked before: the machine slept, or its network changed."""
         if self._ask_s is not None:
-            self._ask_s = now_s
+            self._ask_s, self._dead_s = now_s, None
 
     def next_timeout_s(self) -> float | None:
         """When ``beat`` has something to say; None: it has said that the connection is dead."""

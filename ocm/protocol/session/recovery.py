@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, Generic, TypeVar
 
 from ocm.protocol.wire.sealed import SEALED_SIZE_MAX
@@ -146,7 +147,9 @@ class Recovery(Generic[T]):
         self.window = Window()
         self._sent: OrderedDict[int, _Sent[T]] = OrderedDict()
         self._under_way = 0
+        self._largest_sent = -1
         self._largest_acknowledged = -1
+        self._largest_elsewhere = -1
         self._timeouts = 0
         self._loss_s: float | None = None
         self._probe_s: float | None = None
@@ -165,6 +168,12 @@ class Recovery(Generic[T]):
         """Return what the oldest packet under way carries, for a probe to carry too."""
         return next(iter(self._sent.values())).content if self._sent else None
 
+    def under_way_up_to(self, largest: int) -> list[int]:
+        """Return the numbers of the packets under way up to ``largest``, in descending order."""
+        numbers = list(takewhile(lambda number: number <= largest, self._sent))
+        numbers.reverse()
+        return numbers
+
     def may_send(self, size: int) -> bool:
         """Whether the window has room for a datagram of ``size`` bytes."""
         return self._under_way + size <= self.window.size
@@ -172,9 +181,12 @@ class Recovery(Generic[T]):
     def send(self, number: int, size: int, content: T, *, now_s: float) -> None:
         """Note that a packet left; numbers rise."""
         self._sent[number] = _Sent(size, now_s, content)
+        self._largest_sent = number
         self._under_way += size
         self.window.spend(size, self.round_trip.smoothed_s, now_s=now_s)
-        self._arm(now_s)
+        # As RFC 6298 and not as RFC 9002: somebody who says a little all the time would put the probe off for ever.
+        if self._probe_s is None:
+            self._arm(now_s)
 
     def acknowledge(self, numbers: Iterable[int], *, delay_s: float, now_s: float) -> Outcome[T]:
         """Take an acknowledgement of ``numbers``, the largest first; return what it settles and what it shows lost."""
@@ -189,6 +201,8 @@ class Recovery(Generic[T]):
                 continue
             self._under_way -= packet.size
             acknowledged.append(packet.content)
+            if number <= self._largest_elsewhere:
+                continue
             if number == largest and number > self._largest_acknowledged:
                 self.round_trip.measure(now_s - packet.sent_s, delay_s=delay_s)
             if is_used:
@@ -229,30 +243,37 @@ class Recovery(Generic[T]):
         return contents
 
     def renew(self) -> None:
-        """Forget what was learned of the path, not what is under way: it is another path (RFC 9000 section 9.4)."""
+        """Forget what was learned of the path, not what is under way: it is another path (RFC 9000 section 9.4).
+
+        What becomes of packets that went the old way says nothing about the new one.
+        """
         self.round_trip = RoundTrip()
         self.window = Window()
+        self._largest_elsewhere = self._largest_sent
+        self._timeouts = 0
 
     def _find_lost(self, now_s: float) -> list[T]:
         """Take out the packets that later ones have overtaken for good; note when the next would be."""
         self._loss_s = None
         lost: list[T] = []
         delay_s = self.round_trip.loss_delay_s
-        for number, packet in list(self._sent.items()):
+        while self._sent:
+            number, packet = next(iter(self._sent.items()))
             if number > self._largest_acknowledged:
                 break
             due_s = packet.sent_s + delay_s
-            if number <= self._largest_acknowledged - PACKETS_LATER or due_s <= now_s:
-                del self._sent[number]
-                self._under_way -= packet.size
+            if number > self._largest_acknowledged - PACKETS_LATER and due_s > now_s:
+                self._loss_s = due_s  # those behind it were sent later
+                break
+            del self._sent[number]
+            self._under_way -= packet.size
+            if number > self._largest_elsewhere:
                 self.window.lose(sent_s=packet.sent_s, now_s=now_s)
-                lost.append(packet.content)
-            elif self._loss_s is None:
-                self._loss_s = due_s
+            lost.append(packet.content)
         return lost
 
     def _arm(self, now_s: float) -> None:
-        """Store when to probe: counted from now, which is the last time anything was sent, heard or probed."""
+        """Store when to probe: counted from now, when something was heard or probed, or sent where nothing was."""
         if not self._sent:
             self._probe_s = None
             return

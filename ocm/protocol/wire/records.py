@@ -18,6 +18,7 @@ from ocm.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ocm.protocol.wire.classic import HEADER_SIZE, Header, Stage
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from ocm.protocol.wire.payload import read_object
+from ocm.protocol.wire.size import Spelling
 
 VERSION: Final = 2
 """Of the protocol, as HELLO names it."""
@@ -385,8 +386,8 @@ class RecordReader:
         if len(self._buffer) < HEADER_SIZE:
             return None
         header = Header.decode(bytes(self._buffer[:HEADER_SIZE]))
-        if header.room_size:
-            raise RemoteProtocolError("a record of TCRP/2 has no room in its header")
+        if header.room_size or header.spelling is not Spelling.BIG_ENDIAN:
+            raise RemoteProtocolError("a record of TCRP/2 has no room in its header, and its size in big-endian")
         if header.payload_size > self.payload_size_max:
             raise LimitExceeded("payload_size", asked=header.payload_size, limit=self.payload_size_max)
         end = HEADER_SIZE + header.payload_size
@@ -398,8 +399,14 @@ class RecordReader:
 
 
 def write_record(operation: int, stage: Stage, payload: Payload) -> bytes:
-    """Return a record. Raises ``LocalProtocolError`` for a payload over ``PAYLOAD_SIZE_MAX``."""
-    return _frame(operation, stage, _encode(payload))
+    """Return a record.
+
+    Raises ``LocalProtocolError`` for a payload over ``PAYLOAD_SIZE_MAX``, or with lone surrogates.
+    """
+    try:
+        return _frame(operation, stage, _encode(payload))
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a text with lone surrogates") from None  # its own error would quote the text
 
 
 def write_frames_record(frames: bytes) -> bytes:

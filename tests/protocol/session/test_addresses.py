@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
-from ocm.protocol.session.addresses import CANDIDATES_MAX, Addresses
+from ocm.protocol.session.addresses import CANDIDATES_MAX, Addresses, FixedAddress
 
 HOME, CAFE, TRAIN, SPOOFED = (make_address(f"192.0.2.{number}", 9) for number in range(1, 5))
 
@@ -93,6 +93,25 @@ def test_a_candidate_is_tried_three_times() -> None:
         times += [due_s] * len(addresses.challenges(now_s=due_s))
         assert addresses.challenges(now_s=due_s) == []
     assert times == [5.0, 5.5, 6.0]
+
+
+def test_a_peer_that_nothing_gets_through_to_proves_itself_anew() -> None:
+    addresses = known()
+    addresses.forget()
+    assert addresses.current is None
+    assert not addresses.may_send(HOME, 1)
+    assert prove(addresses, HOME, now_s=30.0)
+    assert addresses.current == HOME
+
+
+def test_a_server_is_where_it_said_it_is() -> None:
+    fixed = FixedAddress(HOME)
+    fixed.receive(CAFE, 100, newest=True, now_s=0.0)
+    fixed.sent(HOME, 1200)
+    fixed.forget()
+    assert fixed.respond(CAFE, bytes(8), now_s=0.0) is False
+    assert fixed.may_send(CAFE, 1200)  # an answer goes to where the question came from
+    assert (fixed.current, fixed.next_timeout_s(), fixed.challenges(now_s=9.0)) == (HOME, None, [])
 
 
 def test_a_stranger_is_sent_nothing() -> None:

@@ -19,9 +19,15 @@ from ocm.protocol.session.recovery import (
     Recovery,
     RoundTrip,
 )
-from ocm.protocol.wire.frames import acked
+from ocm.protocol.wire.frames import ACK_BITMAP_MAX, Ack, acked
 
 SIZE = 1200
+
+
+def named(ack: Ack | None) -> list[int]:
+    """All that an ACK names."""
+    assert ack is not None
+    return acked(ack, range(ack.largest, max(-1, ack.largest - 8 * ACK_BITMAP_MAX - 1), -1))
 
 
 def sending(count: int, *, now_s: float = 0.0, apart_s: float = 0.0) -> Recovery[int]:
@@ -97,6 +103,13 @@ def test_the_last_packets_are_probed_for_twice_as_late_each_time_but_never_over_
     assert recovery.timeouts_in_a_row == 0
 
 
+def test_who_says_a_little_all_the_time_does_not_put_the_probe_off() -> None:
+    recovery = sending(20, apart_s=0.1)
+    assert recovery.next_timeout_s() == 1.0
+    recovery.acknowledge([0], delay_s=0, now_s=1.95)
+    assert recovery.next_timeout_s() == pytest.approx(1.95 + 2.0)  # counted from what was heard
+
+
 def test_an_acknowledgement_of_nothing_new_changes_nothing() -> None:
     recovery = sending(1)
     assert recovery.acknowledge([], delay_s=0, now_s=0.1) == Outcome()
@@ -106,10 +119,30 @@ def test_an_acknowledgement_of_nothing_new_changes_nothing() -> None:
     assert recovery.oldest() is None
 
 
-def test_another_path_gives_everything_back() -> None:
+def test_another_way_gives_everything_back() -> None:
     recovery = sending(3)
+    assert recovery.under_way_up_to(1) == [1, 0]
     assert recovery.forget() == [0, 1, 2]
     assert (recovery.under_way, recovery.next_timeout_s(), recovery.oldest()) == (0, None, None)
+    assert recovery.under_way_up_to(9) == []
+
+
+def test_another_path_is_learned_anew_from_packets_that_went_by_it() -> None:
+    recovery = sending(10)
+    recovery.acknowledge([0], delay_s=0, now_s=0.3)
+    assert recovery.window.size > FIRST_WINDOW
+    recovery.handle_timeout(now_s=2.0)
+    assert recovery.timeouts_in_a_row == 1
+    recovery.renew()
+    assert recovery.timeouts_in_a_row == 0
+    assert recovery.acknowledge([9], delay_s=0, now_s=2.1) == Outcome([9], [1, 2, 3, 4, 5, 6, 7, 8])
+    assert recovery.round_trip.smoothed_s is None
+    assert recovery.window.size == FIRST_WINDOW
+    for number in range(10, 14):
+        recovery.send(number, SIZE, number, now_s=3.0)
+    assert recovery.acknowledge([13], delay_s=0, now_s=3.1).lost == [10]
+    assert recovery.round_trip.smoothed_s == pytest.approx(0.1)
+    assert recovery.window.size == FIRST_WINDOW // 2
 
 
 def test_without_a_timeout_due_nothing_happens() -> None:
@@ -188,7 +221,7 @@ def test_every_second_packet_is_acknowledged_at_once_a_single_one_within_25_ms()
     assert owed.next_timeout_s() == 1.01
     ack = owed.ack(now_s=1.02)
     assert ack is not None
-    assert acked(ack) == [1, 0]
+    assert named(ack) == [1, 0]
     assert delay_s(ack) == pytest.approx(0.01)
     assert owed.next_timeout_s() is None
     assert owed.ack(now_s=1.02) is None
@@ -205,7 +238,7 @@ def test_what_came_out_of_order_is_acknowledged_at_once() -> None:
     assert owed.next_timeout_s() == 1.2
     ack = owed.ack(now_s=1.2)
     assert ack is not None
-    assert acked(ack) == [2, 1, 0]
+    assert named(ack) == [2, 1, 0]
 
 
 def test_an_acknowledgement_alone_owes_none() -> None:
@@ -215,13 +248,32 @@ def test_an_acknowledgement_alone_owes_none() -> None:
     assert owed.ack(now_s=1.0) is None
 
 
+def test_what_comes_too_late_to_be_named_is_forgotten() -> None:
+    owed = Acknowledger()
+    for number in (0, 200, 72, 71):
+        owed.receive(number, eliciting=True, now_s=1.0)
+    assert named(owed.ack(now_s=1.0)) == [200, 72]
+    owed.receive(10**9, eliciting=True, now_s=1.0)
+    assert named(owed.ack(now_s=1.0)) == [10**9]
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=60, unique=True))
+def test_an_acknowledgement_names_whatever_came_of_the_newest_129(came: list[int]) -> None:
+    owed = Acknowledger()
+    for number in came:
+        owed.receive(number, eliciting=True, now_s=1.0)
+    places = sorted(range(len(came)), key=lambda place: came[place], reverse=True)
+    kept = [came[place] for place in places if came[place] > max(came[: place + 1]) - 129]
+    assert named(owed.ack(now_s=1.0)) == [number for number in kept if number > max(came) - 129]
+
+
 def test_an_acknowledgement_names_the_newest_129() -> None:
     owed = Acknowledger()
     for number in range(1000):
         owed.receive(number, eliciting=True, now_s=1.0)
     ack = owed.ack(now_s=100.0)
     assert ack is not None
-    assert acked(ack) == list(range(999, 870, -1))
+    assert named(ack) == list(range(999, 870, -1))
     assert ack.delay == 65_535
 
 
@@ -279,7 +331,7 @@ def test_everything_arrives_over_a_bad_link(seed: int, loss: float, count: int, 
                 settle(recovery.acknowledge(what, delay_s=0.0, now_s=now_s))
         due_s = owed.next_timeout_s()
         if due_s is not None and due_s <= now_s and (ack := owed.ack(now_s=now_s)) is not None:
-            fly(acked(ack))
+            fly(named(ack))
         due_s = recovery.next_timeout_s()
         if due_s is not None and due_s <= now_s:
             settle(recovery.handle_timeout(now_s=now_s))

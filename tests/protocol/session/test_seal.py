@@ -78,6 +78,9 @@ def test_numbers_rise_and_one_in_64_to_256_is_skipped(draws: list[int]) -> None:
     assert all(SKIP_MIN <= run <= SKIP_MAX + 1 for run in runs)
     for number in missing:
         assert not one.acknowledge(number)
+        assert one.skipped(number, number) == [number]
+    assert one.skipped(0, one.next_number - 2) == missing[::-1]
+    assert one.skipped(missing[0] + 1, missing[-1] - 1) == missing[-2:0:-1]
     assert all(one.acknowledge(number) for number in numbers)
 
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError
 from ocm.protocol.wire.frames import (
+    ACK_BITMAP_MAX,
     FRAME_TYPES,
     MESSAGE_ID_MAX,
+    Ack,
     Challenge,
     Close,
     Frame,
@@ -43,7 +45,10 @@ numbers = st.lists(st.integers(0, 2**48 - 1) | st.integers(0, 300), min_size=1, 
 
 
 def make_ack(these: list[int], delay: int) -> Frame:
-    return ack_of(sorted(these, reverse=True), delay=delay)
+    """The ACK of the largest, and of those of the others that it has room for."""
+    largest = max(these)
+    places = {largest - 1 - number for number in these if 0 < largest - number <= 8 * ACK_BITMAP_MAX}
+    return ack_of(largest, sum(1 << place for place in places), delay=delay)
 
 
 def make_gap(room: int, one: int, other: int, reason: int) -> Frame:
@@ -104,7 +109,7 @@ def test_a_frame_is_what_its_layout_builds(frame: Frame) -> None:
 
 GOLDEN: dict[str, tuple[Frame, str]] = {
     "ping": (Ping(), "01"),
-    "ack": (ack_of([9, 8, 6], delay=250), "02 000000000009 00fa 01 05"),
+    "ack": (ack_of(9, 0b101, delay=250), "02 000000000009 00fa 01 05"),
     "publish": (Publish(1, 7, 0, b"hi"), "03 00000001 0000000000000007 00 0002 6869"),
     "published": (Published(1, 7, 0, 42, 5), "04 00000001 0000000000000007 00 000000000000002a 0000000000000005"),
     "message": (
@@ -179,7 +184,9 @@ def test_more_frames_are_read_where_more_are_allowed() -> None:
     assert read_frames(b"\x01" * 65, frames_max=65) == [Ping()] * 65
 
 
-@given(numbers)
-def test_an_ack_names_the_newest_numbers(these: list[int]) -> None:
-    ordered = sorted(these, reverse=True)
-    assert acked(ack_of(ordered, delay=0)) == [number for number in ordered if ordered[0] - number <= 128]
+@given(numbers, numbers)
+def test_an_ack_names_the_newest_numbers_and_no_others(these: list[int], others: list[int]) -> None:
+    ack = make_ack(these, 0)
+    assert isinstance(ack, Ack)
+    asked = sorted({number for number in (*these, *others) if number <= max(these)}, reverse=True)
+    assert acked(ack, asked) == [number for number in asked if number in these and max(these) - number <= 128]

@@ -1,0 +1,88 @@
+"""Whether TLS still carries anything: when to ask, when to give up."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocm.protocol.session.pulse import PONG_S, SILENCE_S, UNANSWERED_S, Beat, Pulse
+
+
+def test_after_fifteen_seconds_of_silence_it_asks_and_five_later_it_gives_up() -> None:
+    pulse = Pulse(now_s=100.0)
+    assert pulse.next_timeout_s() == 100.0 + SILENCE_S
+    assert pulse.beat(now_s=114.999) is None
+    assert pulse.beat(now_s=115.0) is Beat.PING
+    assert pulse.next_timeout_s() == 115.0 + PONG_S
+    assert pulse.beat(now_s=119.999) is None
+    assert pulse.beat(now_s=120.0) is Beat.DEAD
+    assert pulse.next_timeout_s() is None
+    assert pulse.beat(now_s=999.0) is None
+
+
+def test_two_seconds_after_something_that_nothing_came_back_for_it_asks() -> None:
+    pulse = Pulse(now_s=100.0)
+    pulse.say(now_s=103.0)
+    pulse.say(now_s=104.5)  # counted from the first
+    assert pulse.next_timeout_s() == 103.0 + UNANSWERED_S
+    assert pulse.beat(now_s=105.0) is Beat.PING
+
+
+def test_what_was_sent_near_the_end_of_a_silence_puts_nothing_off() -> None:
+    pulse = Pulse(now_s=100.0)
+    pulse.say(now_s=114.0)
+    assert pulse.next_timeout_s() == 115.0
+
+
+def test_whatever_comes_starts_the_silence_anew() -> None:
+    pulse = Pulse(now_s=100.0)
+    pulse.say(now_s=101.0)
+    pulse.hear(now_s=102.0)
+    assert pulse.next_timeout_s() == 117.0
+    assert pulse.beat(now_s=117.0) is Beat.PING
+    pulse.hear(now_s=118.0)
+    assert pulse.next_timeout_s() == 133.0
+    pulse.say(now_s=120.0)
+    assert pulse.next_timeout_s() == 122.0
+
+
+def test_after_a_sleep_it_asks_at_once_and_waits_for_the_answer_to_that() -> None:
+    pulse = Pulse(now_s=100.0)
+    pulse.ask(now_s=101.0)
+    assert pulse.beat(now_s=101.0) is Beat.PING
+    pulse.ask(now_s=9000.0)  # it slept with a question open
+    assert pulse.beat(now_s=9000.0) is Beat.PING
+    assert pulse.next_timeout_s() == 9000.0 + PONG_S
+
+
+def test_a_connection_given_up_asks_for_nothing_unless_it_is_heard_after_all() -> None:
+    pulse = Pulse(now_s=100.0)
+    pulse.beat(now_s=115.0)
+    pulse.beat(now_s=120.0)
+    pulse.say(now_s=121.0)
+    pulse.ask(now_s=121.0)
+    assert pulse.next_timeout_s() is None
+    pulse.hear(now_s=122.0)
+    assert pulse.next_timeout_s() == 137.0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["hear", "say", "ask", "nothing"]), st.floats(0.0, 20.0)), max_size=30))
+def test_whatever_happens_the_next_time_lies_ahead_once_the_last_was_attended_to(
+    happenings: list[tuple[str, float]],
+) -> None:
+    pulse = Pulse(now_s=0.0)
+    now_s = 0.0
+    for happening, wait_s in happenings:
+        now_s += wait_s
+        match happening:
+            case "hear":
+                pulse.hear(now_s=now_s)
+            case "say":
+                pulse.say(now_s=now_s)
+            case "ask":
+                pulse.ask(now_s=now_s)
+            case _:
+                pass
+        pulse.beat(now_s=now_s)
+        due_s = pulse.next_timeout_s()
+        assert due_s is None or due_s > now_s
