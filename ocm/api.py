@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from ocm.client.classic import ClassicRoom, Entrance
-from ocm.client.room import Room, Spawn
+from ocm.client.modern import Agency
+from ocm.client.room import Room
 from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, RemoteProtocolError
+from ocm.protocol.address import is_local_network, is_loopback, make_address
+from ocm.protocol.entry import CLASSIC_POLICY, Policy
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import room_name, user_name
+from ocm.protocol.reception import ROOM_SIZE_MAX
 from ocm.protocol.url import ServerUrl, parse_url
 from ocm.server.gatekeeper import Authorize
 from ocm.server.local import LocalMember
 from ocm.server.server import Admits, Server, Status
-from ocm.store.base import Journal
+from ocm.store.base import ClientState, Journal
+from ocm.store.client_memory import MemoryState
+from ocm.store.client_sqlite import SqliteState
 from ocm.store.memory import MemoryJournal
-from ocm.transport.base import Network
+from ocm.store.sqlite import SqliteJournal
+from ocm.store.worker import ThreadWorker
+from ocm.transport.base import Network, ServerSecurity
+from ocm.transport.certificate import Certificate, fingerprint, keep_certificate, make_certificate
 from ocm.transport.sockets import SocketNetwork
+from ocm.transport.tls import TlsClient, TlsServer
 
+Reach: TypeAlias = Literal["off", "loopback", "lan", "on"]
+"""From where programs of the classic profile may connect."""
+MakeRoom: TypeAlias = Callable[[str, bool, Policy | None], Room]
+"""Prepares a room by its name: whether it is to be made, and as what."""
+JOURNAL_FILE: Final = "rooms.db"
+
+
+def _nobody(_: object) -> bool:
+    return False
+
+
+REACHES: Final[Mapping[Reach, Admits | None]] = {
+    "off": _nobody,
+    "loopback": is_loopback,
+    "lan": is_local_network,
+    "on": None,
+}
+"""Which addresses each ``Reach`` admits; None: all."""
 _WILDCARDS: Final = frozenset({"::", "*"})
 _SERVER_HOST: Final = "server"
 """Where servers live in a simulation; a client lives on a host of its user's name."""
@@ -36,19 +66,34 @@ _jitter: Final[Callable[[], float]] = random.SystemRandom().random
 class EmbeddedServer:
     """A running server: what ``async with ocm.serve(...) as server`` gives."""
 
-    def __init__(self, server: Server, host: str | None) -> None:
+    def __init__(self, server: Server, where: ServerUrl, *, pin: str | None, classic: bool) -> None:
         """Made by ``serve``."""
         self._server = server
-        self._host = host
+        self._host = "localhost" if where.host in _WILDCARDS else where.host
+        self._secure = where.secure
+        self._pin = pin
+        self._classic = classic
 
     @property
     def url(self) -> str:
-        """How to reach the server from this machine, for ``ocm.connect`` and ``ocm chat``."""
-        return str(ServerUrl(self._host or "localhost", self.tcp_port, self.udp_port))
+        """How to reach the server from this machine, for ``ocm.connect`` and ``ocm chat``; with its pin, if secure."""
+        if not self._secure:
+            return str(ServerUrl(self._host, self.tcp_port, self.udp_port))
+        return str(ServerUrl(self._host, self.tcp_port, self.udp_port, secure=True, fingerprint=self._pin))
+
+    @property
+    def classic_url(self) -> str | None:
+        """The same for programs of the classic profile, unencrypted; None where none may connect."""
+        return str(ServerUrl(self._host, self.tcp_port, self.udp_port)) if self._classic else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the server's public key (SubjectPublicKeyInfo), in lowercase hex; None: it speaks classic only."""
+        return self._pin
 
     @property
     def tcp_port(self) -> int:
-        """The port of control connections."""
+        """The port of connections."""
         return self._server.tcp_port
 
     @property
@@ -60,9 +105,13 @@ class EmbeddedServer:
         """Count what the server is doing."""
         return self._server.status()
 
-    async def create(self, room: str, user: str) -> LocalMember:
-        """Make ``room`` and sit in it as its host, without a socket. Raises ``RoomRefused``."""
-        return await self._server.enter(room, user, create=True)
+    async def create(self, room: str, user: str, *, policy: Policy | None = None) -> LocalMember:
+        """Make ``room`` and sit in it as its host, without a socket. Raises ``RoomRefused``.
+
+        Without a ``policy`` the room takes TCRP/2 only where the server speaks it, and everybody else where not.
+        """
+        policy = policy or (Policy() if self._secure else CLASSIC_POLICY)
+        return await self._server.enter(room, user, create=True, policy=policy)
 
     async def join(self, room: str, user: str) -> LocalMember:
         """Sit in ``room`` without a socket. Raises ``RoomRefused``."""
@@ -75,8 +124,12 @@ class EmbeddedServer:
 
 @asynccontextmanager
 async def serve(
-    url: str = "tcrp://[::]",
+    url: str = "tcrps://[::]",
     *,
+    udp_port: int | None = None,
+    data_dir: Path | str | None = None,
+    certificate: Certificate | None = None,
+    classic: Reach | None = None,
     authorize: Authorize | None = None,
     admits: Admits | None = None,
     limits: Limits | None = None,
@@ -84,14 +137,23 @@ async def serve(
     network: Network | None = None,
     names_in_reference: bool = False,
 ) -> AsyncGenerator[EmbeddedServer]:
-    """Run a server: ``async with ocm.serve("tcrp://127.0.0.1:0") as server``.
+    """Run a server: ``async with ocm.serve("tcrps://127.0.0.1:0") as server``.
 
     Args:
-        url: where to listen; ``[::]`` is every address, IPv4 too; port 0 takes a free one.
+        url: where to listen; ``[::]`` is every address, IPv4 too; port 0 takes a free one. ``tcrps://`` speaks TCRP/2,
+            and the classic profile beside it as far as ``classic`` says; ``tcrp://`` the classic profile alone.
+        udp_port: the port of datagrams, 0 for a free one; without it that of the URL.
+        data_dir: a directory for this server alone, where rooms with a durable policy outlive it, and where its
+            certificate is kept; without it, both are gone with the server.
+        certificate: your own (``ocm.load_certificate``) instead of one that the server makes.
+        classic: from where programs of the classic profile may connect to a ``tcrps://`` server. Without it: nowhere
+            with a certificate of your own, else from this machine (``loopback``) where the server listens on
+            loopback, and from the local network (``lan``) where not.
         authorize: asked for each who wants in: True, False, or the name to let them in under.
-        admits: asked for the address (``ocm.protocol.address``) of every connection; False hangs up at once.
+        admits: asked for the address (``ocm.protocol.address``) of every classic connection, instead of ``classic``;
+            False hangs up at once.
         limits: what peers may cost.
-        journal: where room logs are kept; in memory by default.
+        journal: where room logs are kept, instead of memory or ``data_dir``.
         network: instead of the real one, or of the simulation's (``ocm.testing``).
         names_in_reference: put the sender's name into the text for reference programs, whose protocol has no
             place for it.
@@ -100,30 +162,75 @@ async def serve(
         AddressInUse: a port is taken.
         TransportClosed: the address is not one of this machine.
         LocalProtocolError: the URL is not one.
+        JournalFailed: ``data_dir`` cannot be used, or another server uses it.
+        CertificateFailed: the certificate cannot be used.
 
     An exception inside the server (raised by ``authorize``, say) ends the block and is raised from it. At the
-    end of the block rooms are closed, members told, sockets closed: within about a second.
+    end of the block rooms that do not outlive it are closed, members told, sockets closed: within about a second.
     """
     where = parse_url(url)
     limits = limits or Limits()
     environment = _environment(_SERVER_HOST, network)
-    server = Server(
-        environment.network,
-        journal or MemoryJournal(limits),
-        limits=limits,
-        randomness=environment.randomness,
-        epoch_s=environment.clock() - asyncio.get_running_loop().time(),
-        authorize=authorize,
-        admits=admits,
-        names_in_reference=names_in_reference,
-    )
-    host = None if where.host in _WILDCARDS else where.host
-    await server.start(host, tcp_port=where.tcp_port, udp_port=where.udp_port)
+    folder = None if data_dir is None else Path(data_dir)
+    reach = _reach(where, classic, own=certificate is not None)
     async with AsyncExitStack() as stack:
+        journal = journal or _journal(folder, limits, environment)
+        stack.callback(journal.close)
+        security = _server_security(where, certificate, folder, environment)
+        server = Server(
+            environment.network,
+            journal,
+            limits=limits,
+            randomness=environment.randomness,
+            epoch_s=environment.clock() - asyncio.get_running_loop().time(),
+            authorize=authorize,
+            security=security,
+            admits=admits or REACHES[reach],
+            names_in_reference=names_in_reference,
+        )
+        host = None if where.host in _WILDCARDS else where.host
+        datagrams = where.udp_port if udp_port is None else udp_port
+        await server.start(host, tcp_port=where.tcp_port, udp_port=datagrams)
         background = await stack.enter_async_context(_Background())
         watcher = background.spawn(_raise(server.failure))
         stack.push_async_callback(_stop, server, watcher)
-        yield EmbeddedServer(server, host)
+        pin = None if security is None else fingerprint(security.key)
+        yield EmbeddedServer(server, where, pin=pin, classic=admits is not None or reach != "off")
+
+
+def _reach(where: ServerUrl, classic: Reach | None, *, own: bool) -> Reach:
+    if not where.secure:
+        return classic or "on"
+    if classic is not None:
+        return classic
+    if own:
+        return "off"
+    with contextlib.suppress(LocalProtocolError):
+        if is_loopback(make_address(where.host, 0)):
+            return "loopback"
+    return "loopback" if where.host == "localhost" else "lan"
+
+
+def _server_security(
+    where: ServerUrl, certificate: Certificate | None, folder: Path | None, environment: Environment
+) -> ServerSecurity | None:
+    if not where.secure:
+        return None
+    if certificate is None and folder is not None:
+        certificate = keep_certificate(folder, now_s=environment.clock())
+    return environment.server_security(certificate)
+
+
+def _journal(folder: Path | None, limits: Limits, environment: Environment) -> Journal:
+    if folder is None:
+        return MemoryJournal(limits)
+    return SqliteJournal(
+        folder / JOURNAL_FILE,
+        limits,
+        clock=environment.clock,
+        monotonic=environment.monotonic,
+        worker=environment.worker("ocm journal"),
+    )
 
 
 async def _raise(failure: asyncio.Future[None]) -> None:
@@ -140,33 +247,30 @@ async def _stop(server: Server, watcher: asyncio.Task[None]) -> None:
 class Client:
     """Who you are, and at which server: what ``async with ocm.connect(...) as client`` gives."""
 
-    def __init__(
-        self, environment: Environment, url: ServerUrl, user: str, *, password: str | None, limits: Limits, spawn: Spawn
-    ) -> None:
-        """Made by ``connect``."""
-        self._environment = environment
-        self._url = url
-        self._user = user
-        self._password = password
+    def __init__(self, make_room: MakeRoom, *, room: str | None, limits: Limits, room_size_max: int) -> None:
+        """Made by ``connect``. ``room`` is the one that the URL names."""
+        self._make_room = make_room
+        self._default = room
         self._limits = limits
-        self._spawn = spawn
+        self._room_size_max = room_size_max
 
-    def create(self, room: str | None = None) -> Membership:
-        """Make a room and be its host: ``async with client.create("lobby") as room``."""
-        return self._membership(room, create=True)
+    def create(self, room: str | None = None, *, policy: Policy | None = None) -> Membership:
+        """Make a room and be its host: ``async with client.create("lobby") as room``.
+
+        ``policy`` says what kind of room it is (TCRP/2 only); without it, one that is encrypted for everybody.
+        """
+        return self._membership(room, create=True, policy=policy)
 
     def join(self, room: str | None = None) -> Membership:
         """Enter a room: ``async with client.join("lobby") as room``. The URL's room is the default."""
-        return self._membership(room, create=False)
+        return self._membership(room, create=False, policy=None)
 
-    def _membership(self, room: str | None, *, create: bool) -> Membership:
-        name = room if room is not None else self._url.room
+    def _membership(self, room: str | None, *, create: bool, policy: Policy | None) -> Membership:
+        name = room if room is not None else self._default
         if name is None:
             raise LocalProtocolError("no room is named, neither here nor in the URL")
-        _check_name(name, self._limits)
-        entrance = Entrance(url=self._url, room=name, user=self._user, create=create, password=self._password)
-        network, jitter = self._environment.network, self._environment.jitter
-        return Membership(ClassicRoom(network, entrance, limits=self._limits, jitter=jitter, spawn=self._spawn))
+        _check_name(name, self._room_size_max)
+        return Membership(self._make_room(name, create, policy))
 
 
 class Membership:
@@ -201,31 +305,77 @@ async def connect(
     *,
     user: str,
     password: str | None = None,
+    state: Path | str | None = None,
     limits: Limits | None = None,
     network: Network | None = None,
 ) -> AsyncGenerator[Client]:
-    """Be ``user`` at a server: ``async with ocm.connect("tcrp://127.0.0.1:12345", user="aiko") as client``.
+    """Be ``user`` at a server: ``async with ocm.connect("tcrps://192.168.1.5#fp=...", user="aiko") as client``.
 
     Args:
-        url: ``tcrp://host:port/room?udp=9001``; ``&form=plain`` for programs that send bare names and tokens.
+        url: ``tcrps://host:port/room#fp=...`` for TCRP/2: the server is the one whose key has this fingerprint;
+            without ``#fp=`` the one for which an authority of this system vouches. It never falls back to anything
+            unencrypted. ``tcrp://host:port/room?udp=9001`` for the classic profile, which is not encrypted;
+            ``&form=plain`` for programs that send bare names and tokens.
         user: your name, 1 to 32 characters.
         password: shown to the server when a room is entered, where the form has a place for it.
+        state: a file in which a client of TCRP/2 remembers who it is, what it said and what it read, so that nothing is
+            lost or said twice when the program ends or the machine fails. It belongs to one process at a time.
+            Without it, that is kept in memory.
         limits: the allowance to keep to, and how much to keep for a slow reader.
         network: instead of the real one, or of the simulation's (``ocm.testing``).
 
-    Nothing is sent before a room is entered: classic TCRP has a connection for each room.
+    Nothing is sent before a room is entered. TCRP/2 has one connection for all rooms, the classic profile one for each.
 
     Raises:
         LocalProtocolError: the URL or the name cannot be one.
+        StateLocked: another process uses ``state``.
+        StateFailed: ``state`` cannot be read or written.
     """
     where = parse_url(url)
     limits = limits or Limits()
     if not where.tcp_port or not where.udp_port:
         raise LocalProtocolError("a server to connect to has ports above 0")
     _check_user(user, limits)
-    async with _Background() as background:
+    async with AsyncExitStack() as stack:
+        background = await stack.enter_async_context(_Background())
         environment = _environment(user, network)
-        yield Client(environment, where, user, password=password, limits=limits, spawn=background.spawn)
+        spawn = background.spawn
+        if where.secure:
+            kept = _client_state(state, environment)
+            stack.callback(kept.close)
+            agency = Agency(
+                environment.network,
+                environment.client_security(),
+                where,
+                user=user,
+                password=password,
+                limits=limits,
+                state=kept,
+                randomness=environment.randomness,
+                jitter=environment.jitter,
+                clock=environment.clock,
+                spawn=spawn,
+            )
+            stack.push_async_callback(agency.close)
+            yield Client(agency.room, room=where.room, limits=limits, room_size_max=ROOM_SIZE_MAX)
+        else:
+            if state is not None:
+                raise LocalProtocolError("the classic profile has no state to keep")
+
+            def make_room(room: str, create: bool, policy: Policy | None) -> Room:
+                if policy not in {None, CLASSIC_POLICY}:
+                    raise LocalProtocolError("a room of the classic profile has no policy to choose")
+                entrance = Entrance(url=where, room=room, user=user, create=create, password=password)
+                network, jitter = environment.network, environment.jitter
+                return ClassicRoom(network, entrance, limits=limits, jitter=jitter, spawn=spawn)
+
+            yield Client(make_room, room=where.room, limits=limits, room_size_max=limits.room_size_max)
+
+
+def _client_state(state: Path | str | None, environment: Environment) -> ClientState:
+    if state is None:
+        return MemoryState()
+    return SqliteState(Path(state), worker=environment.worker("ocm state"))
 
 
 def _environment(host: str, network: Network | None) -> Environment:
@@ -234,7 +384,16 @@ def _environment(host: str, network: Network | None) -> Environment:
     if simulation is not None:
         environment = simulation(host)
         return environment if network is None else replace(environment, network=network)
-    return Environment(network or SocketNetwork(), secrets.token_bytes, _jitter, time.time)
+    return Environment(
+        network=network or SocketNetwork(),
+        randomness=secrets.token_bytes,
+        jitter=_jitter,
+        clock=time.time,
+        monotonic=time.monotonic,
+        server_security=lambda certificate: TlsServer(certificate or make_certificate(now_s=time.time())),
+        client_security=TlsClient,
+        worker=ThreadWorker,
+    )
 
 
 class _Background:
@@ -268,9 +427,9 @@ class _Background:
                 raise first from None
 
 
-def _check_name(room: str, limits: Limits) -> None:
+def _check_name(room: str, size_max: int) -> None:
     try:
-        room_name(_text(room), size_max=limits.room_size_max)
+        room_name(_text(room), size_max=size_max)
     except RemoteProtocolError as error:
         raise LocalProtocolError(str(error)) from None
 

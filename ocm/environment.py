@@ -1,4 +1,4 @@
-"""What a program takes from its surroundings: a network, chance and the time of day.
+"""What a program takes from its surroundings: a network, what makes it secure, chance and time.
 
 ``ocm.serve`` and ``ocm.connect`` take them from the machine, unless they run inside a simulation, which hands its
 own over by ``SIMULATION``.
@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ocm.transport.base import Network
+from ocm.store.worker import Worker
+from ocm.transport.base import ClientSecurity, Network, ServerSecurity
+from ocm.transport.certificate import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,14 @@ class Environment:
     """Returns a uniform number of [0, 1), which keeps peers from doing things in step."""
     clock: Callable[[], float]
     """Returns the time of day, in seconds since 1970."""
+    monotonic: Callable[[], float]
+    """Returns seconds since some beginning; it never goes back, and stands still while nothing runs."""
+    server_security: Callable[[Certificate | None], ServerSecurity]
+    """Makes a server's streams secure with a certificate; with None, one is made."""
+    client_security: Callable[[], ClientSecurity]
+    """Makes a client's streams secure."""
+    worker: Callable[[str], Worker]
+    """Makes, by a name, what writes to disk without holding up the event loop."""
 
 
 Surroundings: TypeAlias = Callable[[str], Environment]

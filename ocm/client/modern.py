@@ -166,7 +166,7 @@ class Agency:
 
     # --- rooms ------------------------------------------------------------------------------------------
 
-    def room(self, name: str, create: bool, policy: Policy | None) -> ModernRoom:  # noqa: FBT001
+    def room(self, name: str, create: bool, policy: Policy | None) -> ModernRoom:
         """Prepare a room to be entered."""
         return ModernRoom(self, name, create=create, policy=policy)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocm.client.room import Room
 from ocm.errors import (
@@ -22,6 +23,8 @@ from ocm.protocol.events import Connection, Delivery, Event, Message, PathState,
 
 if TYPE_CHECKING:
     from ocm.client.modern import Agency
+
+T = TypeVar("T")
 
 ENTER_TIMEOUT_S: Final = 30.0
 """How long the first entry may take, with all its tries to connect."""
@@ -127,10 +130,8 @@ class ModernRoom(Room):
 
     async def fetch_members(self) -> Sequence[str]:
         """Ask the server who is in the room; where it cannot be asked, return what is known."""
-        try:
+        with contextlib.suppress(OcmError):  # what is known must do
             await self._ask(self._agency.agent.fetch_members(self._name))
-        except OcmError:
-            pass  # what is known must do
         return self.members()
 
     async def leave(self, *, drain: bool = True) -> None:
@@ -311,7 +312,7 @@ class ModernRoom(Room):
         self._settled.set()
 
 
-def _resolve(future: asyncio.Future[object] | None, result: object) -> None:
+def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
     if future is not None and not future.done():
         future.set_result(result)
 

@@ -12,10 +12,12 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, SimulationError, Stuck
+from ocm.store.worker import InlineWorker
 from ocm.testing.virtual import START_S, VirtualLoop
 from ocm.transport.link_model import NS_PER_S, Conditions, Direction, Draws, LinkModel, stream_key
 from ocm.transport.sim import SimNetwork, World
 from ocm.transport.sim_stream import StreamTimes
+from ocm.transport.sim_tls import SEED_SIZE, SimClientSecurity, SimServerSecurity
 from ocm.transport.timeline import Timeline
 
 P = ParamSpec("P")
@@ -281,6 +283,10 @@ class Network:
             randomness=randomness.data,
             jitter=jitter.fraction,
             clock=lambda: EPOCH_S + self.now_s,
+            monotonic=lambda: self.now_s,
+            server_security=lambda _: SimServerSecurity(randomness.data(SEED_SIZE)),
+            client_security=SimClientSecurity,
+            worker=lambda _: InlineWorker(),
         )
 
 
