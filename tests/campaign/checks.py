@@ -17,7 +17,7 @@ from ocm.protocol.events import (
     Receipt,
     RoomClosed,
 )
-from tests.campaign.world import Person, World
+from tests.campaign.world import ROOM, Person, World
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Checks:
         self.readers: dict[str, Reader] = {}
         self.delays_s: list[float] = []
         self.deliveries = 0
+        self.never: set[str] = set()
+        """What was said and not stored before a client was killed: it cannot have left."""
         world.watchers.append(self.watch)
 
     def reader(self, person: Person) -> Reader:
@@ -80,6 +82,22 @@ class Checks:
                 return
         raise AssertionError(f"nobody ever said {text!r}")
 
+    def crash(self, person: Person) -> None:
+        """Kill a client, and expect of it what it has stored."""
+        person.crash()
+        memory = person.memory.rooms.get(ROOM)
+        posted = set() if memory is None else {one.body.decode() for one in memory.posted.values()}
+        for text, said in list(person.said.items()):
+            if text in posted:
+                said.receipt = None  # whatever it was told, it does not know that
+            elif said.receipt is None:
+                self.never.add(text)
+                del person.said[text]
+        reader = self.reader(person)
+        last = 0 if memory is None else memory.last
+        reader.seqs = [seq for seq in reader.seqs if seq <= last]
+        reader.texts = {seq: text for seq, text in reader.texts.items() if seq <= last}
+
     def settle(self, *, within_s: float = 10.0) -> None:
         """When faults have stopped, every message is in the room or refused within so many seconds."""
         world = self.world
@@ -104,6 +122,7 @@ class Checks:
         texts = [entry for log in logs for entry in log.entries if entry.kind is Kind.TEXT]
         said = [text.body.decode() for text in texts]
         assert len(set(said)) == len(said), "a message is in the log twice"
+        assert not self.never.intersection(said), "a message left before it was stored"
         for log in logs:
             self._check_order(log.entries)
         where = {entry.body.decode(): entry.seq for entry in texts}

@@ -6,6 +6,7 @@ Everything is decided by the seed. What is asserted, while it runs and at the en
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ EPOCH_S: Final = 1_700_000_000.0
 STREAM_SPACE: Final = 65_536
 
 
-class Crash(Exception):  # noqa: N818
+class Crash(Exception):
     """The server is killed here and now."""
 
 
@@ -67,6 +68,12 @@ class Pipe:
             self._waiting[source].append(segment)
             self._try(source, segment, 0)
 
+    def unclog(self) -> None:
+        self.clogged = False
+        self._world.people[self._ends[0]].settle()
+        if self._world.server.alive:
+            self._world.server.stir_all()
+
     def break_up(self) -> None:
         """Both ends hear of it, each when a packet could have told them."""
         if self.broken:
@@ -83,7 +90,9 @@ class Pipe:
         other = self._ends[1] if source == self._ends[0] else self._ends[0]
         data = segment[0]
         size = len(data) if isinstance(data, bytes) else 1
-        _, arrivals = world.links.send(world.host_of(source), world.host_of(other), size, now_ns=world.now_ns, kind="tcp")
+        _, arrivals = world.links.send(
+            world.host_of(source), world.host_of(other), size, now_ns=world.now_ns, kind="tcp"
+        )
         if arrivals and not self.clogged:
             world.at_ns(arrivals[0], partial(self._arrive, source, segment))
             return
@@ -116,7 +125,7 @@ class Server:
         self._pipes: dict[ModernSession, Pipe] = {}
         self._pending: deque[tuple[Turn, float]] = deque()
         self._draws = Draws(stream_key(world.seed, "server", str(number)))
-        self.hub = Hub(self.limits, epoch_s=EPOCH_S, read=world.ledger.read)
+        self.hub = Hub(self.limits, epoch_s=world.epoch_s, read=world.ledger.read)
         self.reception = Reception(
             self.hub,
             self.limits,
@@ -124,7 +133,7 @@ class Server:
             durability="disk",
             randomness=self._draws.data,
             submit=self._submit,
-            epoch_s=EPOCH_S,
+            epoch_s=world.epoch_s,
         )
         self.reception.udp_port = UDP_PORT
         kept = world.ledger.load()
@@ -228,7 +237,7 @@ class Server:
 
     def _rearm(self) -> None:
         at_s = self.hub.next_timeout_s()
-        if at_s is not None:
+        if at_s is not None and at_s < math.inf:
             self.world.arm((id(self), 0), at_s, self._on_hub_timer)
 
     def _on_hub_timer(self) -> None:
@@ -236,6 +245,12 @@ class Server:
             with self.world.crash_of(self):
                 self._submit(self.hub.handle_timeout(now_s=self.world.now_s))
                 self.flush()
+
+    def stir_all(self) -> None:
+        for session in self._pipes:
+            self.reception.stir(session)
+        with self.world.crash_of(self):
+            self.flush()
 
     def kill(self) -> None:
         """Nothing of it runs any more; what it has sent is under way all the same."""
@@ -304,10 +319,29 @@ class Person:
         self.settle()
         return True
 
+    def pipes(self) -> list[Pipe]:
+        return [] if self.agent is None else list(self._pipes.values())
+
     def crash(self) -> None:
+        """Its process is killed; what is stored is what it will know."""
+        pipes = self.pipes()
         self.agent = None
-        for pipe in self._pipes.values():
+        for pipe in pipes:
             pipe.break_up()
+
+    def restart(self) -> None:
+        if self.agent is None:
+            self.start()
+
+    def wake(self) -> None:
+        """The machine says that it slept."""
+        if self.agent is not None:
+            self.agent.woke(now_s=self.now_s)
+            self.settle()
+
+    def read_on(self) -> None:
+        self.reads = True
+        self.settle()
 
     def receive_datagram(self, data: bytes, source: Address) -> None:
         if self.agent is not None:
@@ -418,6 +452,8 @@ class World:
         self.limits = limits or Limits()
         self.links = LinkModel(seed)
         self.ledger = Ledger()
+        self.epoch_s = EPOCH_S
+        """What a server's wall clock adds to the running time."""
         self.draws = Draws(stream_key(seed, "world"))
         self.now_ns = 0
         self.people: dict[str, Person] = {}
@@ -427,6 +463,7 @@ class World:
         self.steps: dict[str, int] = {}
         self.captured: deque[tuple[str, Address, bytes]] = deque(maxlen=64)
         self.udp_blocked: set[str] = set()
+        self.datagrams = 0
         self.watchers: list[Callable[[Person, Event], None]] = []
         self._moves: dict[str, int] = {}
         self._hosts: dict[bytes, str] = {}
@@ -499,15 +536,18 @@ class World:
         """Give a host another address; its TLS connections break."""
         self._moves[name] = self._moves.get(name, 0) + 1
         person = self.people[name]
-        for pipe in list(person._pipes.values()):
+        for pipe in person.pipes():
             pipe.break_up()
 
-    def send_datagram(self, source: str, destination: Address, data: bytes, *, sent_from: Address | None = None) -> None:
+    def send_datagram(
+        self, source: str, destination: Address, data: bytes, *, sent_from: Address | None = None
+    ) -> None:
         name = self._hosts.get(destination)
         if name is None or name in self.udp_blocked or source in self.udp_blocked:
             return
         address = sent_from or self.address_of(source)
         self.captured.append((name, address, data))
+        self.datagrams += 1
         _, arrivals = self.links.send(source, name, len(data), now_ns=self.now_ns)
         for at_ns in arrivals:
             self.at_ns(at_ns, partial(self._deliver, name, destination, data, address))
