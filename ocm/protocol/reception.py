@@ -144,6 +144,8 @@ class Reception:
         self._submit = submit
         self._epoch_s = epoch_s
         self._identities: OrderedDict[bytes, Identity] = OrderedDict()
+        self._forgotten_s: dict[bytes, float] = {}
+        """When a client that has no session is known no more. No wall clock: that may jump (section 6, clocks)."""
         self._connections: dict[bytes, ModernSession] = {}
         self._seats: dict[tuple[bytes, str], ModernLink] = {}
         self._ended: OrderedDict[ModernLink, float] = OrderedDict()
@@ -160,6 +162,7 @@ class Reception:
         """Know everybody that a journal remembers; members of open rooms come after, by ``restore_link``."""
         for identity in kept.identities:
             self._identities[identity.client] = identity
+            self._forgotten_s[identity.client] = now_s + self._limits.identity_timeout_s
         for room in kept.rooms:
             if room.closed:
                 log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
@@ -361,7 +364,7 @@ class Reception:
             return None, ()
         known = self._known(bytes.fromhex(request.client))
         shown = hashlib.sha256(bytes.fromhex(request.secret)).digest()
-        if known is None or known.until_ms < self._time_ms(now_s):
+        if known is None or self._forgotten_s.get(known.client, math.inf) <= now_s:
             return None, ()
         if not sum(hmac.compare_digest(shown, digest) for digest in known.secrets):  # all of them: no early way out
             return None, ()
@@ -383,7 +386,8 @@ class Reception:
         self._identities[client] = identity
         self._identities.move_to_end(client)
         while len(self._identities) > self._limits.identities_max:
-            self._identities.popitem(last=False)
+            oldest, _ = self._identities.popitem(last=False)
+            self._forgotten_s.pop(oldest, None)
         waiting = self._recognizing.pop(identity.secrets[0], None)
         if waiting is None:
             return
@@ -395,6 +399,7 @@ class Reception:
             self.close(before, CloseCode.REPLACED, "another session of this client has begun", now_s=now_s)
         session.known(client=client, resumed=resumed, secret=secret, udp_port=self.udp_port, now_s=now_s)
         self.sessions[client] = self._connections[session.connection_id] = session
+        self._forgotten_s.pop(client, None)
 
     def _knock(self, session: ModernSession, request: Entering) -> Knocking | None:
         try:
@@ -623,6 +628,7 @@ class Reception:
             return
         del self._connections[session.connection_id]
         del self.sessions[session.client]
+        self._forgotten_s[session.client] = now_s + self._limits.identity_timeout_s
         for link in list(session.links.values()):
             session.unseat(link)
             if link.member is not None:

@@ -91,8 +91,9 @@ class Checks:
             if text in posted:
                 said.receipt = None  # whatever it was told, it does not know that
             elif said.receipt is None:
-                self.never.add(text)
-                del person.said[text]
+                del person.said[text]  # settled, and nobody has seen it; or never stored
+                if text not in person.stored:
+                    self.never.add(text)
         reader = self.reader(person)
         last = 0 if memory is None else memory.last
         reader.seqs = [seq for seq in reader.seqs if seq <= last]

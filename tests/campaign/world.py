@@ -23,7 +23,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Link
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.link.modern_session import ModernSession
-from ocm.protocol.memory import Memo, Memory
+from ocm.protocol.memory import Memo, Memory, Posted
 from ocm.protocol.reception import Reception
 from ocm.transport.link_model import NS_PER_S, Draws, LinkModel, stream_key
 from tests.campaign.ledger import Ledger
@@ -281,7 +281,8 @@ class Person:
     events: list[tuple[float, Event]] = field(default_factory=list[tuple[float, Event]])
     happenings: list[AgentEvent] = field(default_factory=list[AgentEvent])
     said: dict[str, Said] = field(default_factory=dict[str, Said])
-    receipts: dict[int, str] = field(default_factory=dict[int, str])
+    stored: set[str] = field(default_factory=set[str])
+    """Texts that were stored before they could leave."""
     agent: Agent | None = None
     starts: int = 0
     policy: Policy = field(default_factory=Policy)
@@ -311,11 +312,10 @@ class Person:
         if self.agent is None:
             return False
         try:
-            message_id = self.agent.post(ROOM, text.encode(), now_s=self.now_s)
+            self.agent.post(ROOM, text.encode(), now_s=self.now_s)
         except SendRefused:
             return False
         self.said[text] = Said(text, self.now_s)
-        self.receipts[message_id] = text
         self.settle()
         return True
 
@@ -397,6 +397,8 @@ class Person:
         memos, up_to, _ = self._stored.popleft()
         for memo in memos:
             self.memory.apply(memo)
+            if isinstance(memo, Posted):
+                self.stored.add(memo.body.decode())
         agent.stored(up_to, now_s=self.now_s)
         self.settle()
 

@@ -150,6 +150,8 @@ class Session:
         self._secrets: SessionSecrets | None = None
         self._held: Load | None = None
         self._turn: deque[AgentRoom] = deque()
+        self._offered_s = now_s
+        self._last_handle = 0
 
     @property
     def is_over(self) -> bool:
@@ -206,13 +208,20 @@ class Session:
         """Return what is to be sent by datagram now."""
         if self.channel is None or self.is_over:
             return []
+        self._offered_s = now_s
         return self.channel.datagrams_to_send(now_s=now_s)
 
     def next_timeout_s(self) -> float | None:
         """When ``handle_timeout`` has something to do, or there is something to send."""
         if self.channel is None or self.is_over:
             return None
-        times = [self.channel.next_timeout_s(), *(room.next_timeout_s() for room in self.rooms.values())]
+        times = [self.channel.next_timeout_s()]
+        for room in self.rooms.values():
+            at_s = room.next_timeout_s()
+            if (
+                at_s is not None and at_s > self._offered_s
+            ):  # else it waits for room in a window or a buffer, not for time
+                times.append(at_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> bool:
@@ -250,6 +259,7 @@ class Session:
         for handle in [handle for handle, other in self.rooms.items() if other is room]:
             del self.rooms[handle]
         self.rooms[room.handle] = room
+        self._last_handle = max(self._last_handle, room.handle)
         if room not in self._turn:
             self._turn.append(room)
 
@@ -312,7 +322,9 @@ class Session:
                 return True
             case Published(room=handle) | Message(room=handle) | Gap(room=handle) | Head(room=handle):
                 room = self.rooms.get(handle)
-                return room is None or room.receive(frame, now_s=now_s)
+                if room is None:  # one that we left; or the answer that gives us this handle is still on its way
+                    return handle <= self._last_handle
+                return room.receive(frame, now_s=now_s)
             case Signal():
                 return True
             case _:

@@ -131,7 +131,7 @@ class Publisher:
         if self._room is None or (self._not_before_s is not None and now_s < self._not_before_s):
             return None
         for message_id, posted in self._under_way():
-            is_due = posted.sent_s is None or now_s - posted.sent_s >= SILENCE_S
+            is_due = posted.sent_s is None or posted.sent_s + SILENCE_S <= now_s
             if posted.settled is None and is_due:
                 posted.sent_s = now_s
                 return Publish(self._room, message_id, posted.kind, posted.body)
