@@ -195,8 +195,8 @@ class Agency:
             again = True
             while again:
                 again = self._store()
+                self._send()  # first: what is too large for a datagram goes over TLS then
                 self._write()
-                self._send()
                 again = self._tell() or again
             self._dial_if_due()
             self._arm()

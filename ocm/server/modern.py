@@ -283,12 +283,12 @@ class ModernDesk:
             connection = self._by_session.get(session)
             if connection is None:
                 continue
+            datagrams += session.datagrams_to_send(now_s=now_s)  # first: what is too large goes over TLS then
             self._write(connection, session, now_s)
             if session.is_over:
                 self._finish(connection, session)
-                continue
-            datagrams += session.datagrams_to_send(now_s=now_s)
-            self._arm(connection, session)
+            else:
+                self._arm(connection, session)
         if datagrams:
             self._fanout.send_all(datagrams)
         self._rearm()

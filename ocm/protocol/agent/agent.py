@@ -244,6 +244,10 @@ class Agent:
         self._gather(wish.room)
         return event
 
+    def is_in(self, room: str) -> bool:
+        """Say whether a room is one that the user wants to be in, or has events to be read."""
+        return room in self._wishes
+
     def is_settled(self, room: str) -> bool:
         """Say whether the fate of every message in a room is known."""
         return self._wish(room).room.is_settled
