@@ -150,20 +150,20 @@ _SCHEMAS: Final[Sequence[type[msgspec.Struct]]] = (records.MemberRow, *dict.from
 # --- codes ------------------------------------------------------------------------------------------------------
 
 _CLOSE_MEANINGS: Final[Mapping[records.CloseCode, tuple[str, str]]] = {
-    records.CloseCode.BYE: ("The sender has no more use for the session.", "no"),
-    records.CloseCode.GOING_AWAY: ("The server stops, or cannot write its journal just now.", "yes"),
-    records.CloseCode.REPLACED: ("The same client has begun another session.", "no"),
-    records.CloseCode.KICKED: ("The operator has put the client out.", "no"),
-    records.CloseCode.PROTOCOL: ("The other side broke a rule of this page; the reason says which.", "no"),
-    records.CloseCode.FLOOD: ("Far more was published than is granted, for long.", "no"),
-    records.CloseCode.IDLE: ("Nothing moved for too long.", "yes"),
+    records.CloseCode.BYE: ("The sender has no more use for the session.", "MAY"),
+    records.CloseCode.GOING_AWAY: ("The server stops, or cannot write its journal just now.", "SHOULD"),
+    records.CloseCode.REPLACED: ("The same client has begun another session.", "MUST NOT"),
+    records.CloseCode.KICKED: ("The operator has put the client out.", "SHOULD NOT"),
+    records.CloseCode.PROTOCOL: ("The other side broke a rule of this page; the reason says which.", "MAY, later"),
+    records.CloseCode.FLOOD: ("Far more was published than is granted, for long.", "MAY, later"),
+    records.CloseCode.IDLE: ("Nothing moved for too long.", "SHOULD"),
 }
 
 
 def close_codes_table() -> str:
     """Draw why sessions end."""
     rows = [(str(int(code)), code.name, *_CLOSE_MEANINGS[code]) for code in records.CloseCode]
-    return table(("code", "name", "meaning", "the client dials again"), rows)
+    return table(("code", "name", "meaning", "dial again"), rows)
 
 
 def codes_table(values: type[IntEnum], class_name: str, head: str, source: ModuleType) -> str:
@@ -182,7 +182,7 @@ def words_table(values: type[entry.Access | entry.Lifetime | entry.Reason]) -> s
 
 
 def _seconds(*values: float) -> str:
-    return ", ".join(f"{value:g}" for value in values) + " s"
+    return ", ".join(f"{value:,g}" for value in values) + " s"
 
 
 def _bytes(value: int) -> str:

@@ -182,7 +182,7 @@ class Join(Payload, frozen=True, kw_only=True):
     user: str
     """The name to be known by in the room."""
     log: Hex16 | None = None
-    """The log that was read before; None: none was."""
+    """The log that was read before, if one was."""
     last: UInt53 = 0
     """The entry of that log up to which all was read."""
     lowest: UInt53 = 1
