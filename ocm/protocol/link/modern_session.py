@@ -1,16 +1,13 @@
 """One TLS connection of a client, and the datagrams that belong to it: the server's side of a TCRP/2 session.
 
-```
- HELLO -- HELLO.0 --> AUTH -- AUTH.0 --> COMMITTING -- committed --> OPEN -- CLOSE, fault, both ways lost --> OVER
-```
-
-What a client asks for is handed on as events; whoever takes them answers with ``reply`` and ``refuse``.
+``SESSION_STEPS`` says how far it comes. What a client asks for is handed on as events; whoever takes them answers with
+``reply`` and ``refuse``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -68,6 +65,33 @@ class SessionState(Enum):
     COMMITTING = "committing"
     OPEN = "open"
     OVER = "over"
+
+
+class SessionStep(Enum):
+    """What takes a session further."""
+
+    HELLO = "HELLO.0"
+    AUTH = "AUTH.0"
+    KNOWN = "secret stored: AUTH.2"
+    LOST = "TLS is lost"
+    BOTH_LOST = "TLS and UDP are lost"
+    CLOSE = "CLOSE of either side"
+
+
+SESSION_STEPS: Final[Mapping[tuple[SessionState, SessionStep], SessionState]] = {
+    (SessionState.HELLO, SessionStep.HELLO): SessionState.AUTH,
+    (SessionState.AUTH, SessionStep.AUTH): SessionState.COMMITTING,
+    (SessionState.COMMITTING, SessionStep.KNOWN): SessionState.OPEN,
+    (SessionState.HELLO, SessionStep.LOST): SessionState.OVER,
+    (SessionState.AUTH, SessionStep.LOST): SessionState.OVER,
+    (SessionState.COMMITTING, SessionStep.LOST): SessionState.OVER,
+    (SessionState.OPEN, SessionStep.BOTH_LOST): SessionState.OVER,
+    (SessionState.HELLO, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.AUTH, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.COMMITTING, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.OPEN, SessionStep.CLOSE): SessionState.OVER,
+}
+"""Every step. A session that breaks a rule is closed, too. The drawing in docs/ is made from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +206,11 @@ class ModernSession:
 
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the connection is gone: what is left of the session lives on datagrams."""
-        if self.channel is None:
-            self.state = SessionState.OVER
-        else:
+        if self.channel is not None:
             self.channel.stream_lost(now_s=now_s)
             self._look(now_s)
+        elif not self.is_over:
+            self._step(SessionStep.LOST)
 
     def data_to_send(self, *, space: int, now_s: float) -> bytes:
         """Return bytes to be written now: answers first, whatever ``space`` says, then about so much of frames."""
@@ -251,7 +275,7 @@ class ModernSession:
             now_s=now_s,
         )
         self._secrets = None
-        self.state = SessionState.OPEN
+        self._step(SessionStep.KNOWN)
         self._reader.payload_size_max = PAYLOAD_SIZE_MAX
         self.reply(
             Op.AUTH,
@@ -283,7 +307,7 @@ class ModernSession:
             return
         self._write(write_record(Op.CLOSE, Stage.REQUEST, Closing(code=code, reason=reason)))
         self.closing = code
-        self.state = SessionState.OVER
+        self._step(SessionStep.CLOSE)
 
     # --- rooms ------------------------------------------------------------------------------------------
 
@@ -366,6 +390,9 @@ class ModernSession:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
+    def _step(self, step: SessionStep) -> None:
+        self.state = SESSION_STEPS[self.state, step]
+
     def _write(self, record: bytes) -> None:
         if not self.is_over:
             self._out += record
@@ -383,13 +410,13 @@ class ModernSession:
         match self.state, payload:
             case _, Closing(code=code):
                 self.closing = CloseCode.of(code)
-                self.state = SessionState.OVER
+                self._step(SessionStep.CLOSE)
                 return None
             case SessionState.HELLO, Hello():
                 self._greet(record.whole, payload)
                 return None
             case SessionState.AUTH, Authenticate():
-                self.state = SessionState.COMMITTING
+                self._step(SessionStep.AUTH)
                 return Authenticates(payload)
             case SessionState.OPEN, _:
                 return self._on_request(record, payload)
@@ -441,7 +468,7 @@ class ModernSession:
             server_secret=secret,
         )
         self._peer_id = bytes.fromhex(hello.connection)
-        self.state = SessionState.AUTH
+        self._step(SessionStep.HELLO)
 
     def _look(self, now_s: float) -> None:
         """See whether the channel has come to its end."""
@@ -452,6 +479,6 @@ class ModernSession:
             self.close(CloseCode.PROTOCOL, str(channel.fault))
         elif channel.farewell is not None:
             self.closing = CloseCode.of(channel.farewell.code)
-            self.state = SessionState.OVER
+            self._step(SessionStep.CLOSE)
         elif channel.is_dead:
-            self.state = SessionState.OVER
+            self._step(SessionStep.BOTH_LOST)

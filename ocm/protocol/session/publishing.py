@@ -31,14 +31,23 @@ class Status(IntEnum):
     """What became of a message: below 16 it may be tried again, from 16 on never."""
 
     ACCEPTED = 0
+    """It stands in the room's log."""
     RATE_LIMITED = 1
+    """The member says more than it may."""
     STORAGE = 2
+    """The log could not be written."""
     UNAVAILABLE = 3
+    """Too much waits to be written."""
     TOO_LARGE = 16
+    """The body is larger than the server takes."""
     INVALID = 17
+    """Not a text: another kind, empty, or not UTF-8."""
     FORBIDDEN = 18
+    """The member may not say this."""
     CLOSED = 19
+    """The member is not in the room any more, or the room is closed."""
     ID_REUSED = 20
+    """Another message had this id."""
 
 
 @dataclass(frozen=True, slots=True)
