@@ -41,7 +41,7 @@ tutorial: $(VENV)/.project  ## follow docs/tutorial.md as a reader would, from a
 fuzz: $(VENV)/.fuzz  ## fuzz the readers of network bytes; FUZZ_ARGS go to tests/fuzz/run.py
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
 
-campaign: $(VENV)/.project  ## the long randomised tests
+campaign: $(VENV)/.project  ## the long randomised tests: state machines, a thousand stories, a million deliveries
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests -m campaign --timeout=3600 $(TEST_ARGS)
 
 cover: $(VENV)/.project  ## run the tests and list the lines and branches they miss
