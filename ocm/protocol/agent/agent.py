@@ -258,7 +258,7 @@ class Agent:
 
     def flush_reads(self) -> None:
         """Have it remembered up to where the user has read, everywhere."""
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             wish.room.flush_reads()
             self._gather(wish.room)
 
@@ -454,7 +454,7 @@ class Agent:
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
         self._memos.append(self._named)
         attempt, self._attempt = self._attempt, 0
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             if wish.room.over is None:
                 wish.room.detach()
                 if known and not answer.resumed:
@@ -487,7 +487,7 @@ class Agent:
         self._current = None
         self._path = PathKind.NONE
         self._forget_questions()
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             wish.asked, wish.ask_s = 0, None
             if wish.room.over is None:
                 wish.room.detach()
@@ -703,7 +703,7 @@ class Agent:
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             if wish.was_in and wish.room.over is None:
                 wish.room.note(event)
 

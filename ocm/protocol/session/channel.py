@@ -243,6 +243,11 @@ class Channel:
         if self._pulse is not None:
             self._pulse.hear(now_s=now_s)
 
+    def say_stream(self, *, now_s: float) -> None:
+        """Note that something was sent over the TLS connection that is to be answered."""
+        if self._pulse is not None:
+            self._pulse.say(now_s=now_s)
+
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the TLS connection is gone: the session lives on datagrams, if it can."""
         if not self.stream_up:

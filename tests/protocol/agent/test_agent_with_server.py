@@ -288,7 +288,7 @@ def test_who_leaves_while_nobody_can_be_asked_has_left() -> None:
     stage.world.links.cut("bob")
     agent_of(bob).leave(ROOM, now_s=stage.world.now_s)
     bob.settle()
-    stage.pass_s(40.0)
+    stage.pass_s(60.0)
     assert Ended(ROOM, None) in bob.happenings
     assert bob.memory.rooms == {}
 
