@@ -501,7 +501,14 @@ class Agent:
         if self._closed:
             return
         self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
-        self._redial(now_s)
+        if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
+            self._dial_slowly(now_s)  # what it did not like it may not like again
+        else:
+            self._redial(now_s)
+
+    def _dial_slowly(self, now_s: float) -> None:
+        if self._coming is None and not self._dialling:
+            self._dial_s = now_s + DIAL_AFTER_S[-1] * (1 + self._jitter() / 4)
 
     def _redial(self, now_s: float) -> None:
         if self._closed or self._replaced or self._dialling or self._coming is not None or self._dial_s is not None:

@@ -137,6 +137,7 @@ class Session:
         self._on_change = on_change
         self._reader = RecordReader()
         self._out = bytearray()
+        self._last_words: list[tuple[Address, bytes]] = []
         self._secret = randomness(SECRET_SIZE)
         self._hello = write_record(
             Op.HELLO,
@@ -210,8 +211,11 @@ class Session:
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        if self.channel is None or self.is_over:
+        if self.channel is None:
             return []
+        if self.is_over:
+            last_words, self._last_words = self._last_words, []
+            return last_words
         self._offered_s = now_s
         return self.channel.datagrams_to_send(now_s=now_s)
 
@@ -253,6 +257,8 @@ class Session:
         if self.is_over:
             return
         self._out += write_record(Op.CLOSE, Stage.REQUEST, Closing(code=code, reason=reason))
+        if self.channel is not None:
+            self._last_words = self.channel.close(code, reason)
         self.closing = code
         self.state = SessionState.OVER
 

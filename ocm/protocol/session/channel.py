@@ -304,7 +304,7 @@ class Channel:
             self._pulse.say(now_s=now_s)
         return payloads
 
-    def close(self, code: int, reason: str, *, now_s: float) -> list[tuple[Address, bytes]]:
+    def close(self, code: int, reason: str) -> list[tuple[Address, bytes]]:
         """Return the datagram that says that the session ends, where one can be sent. The record is the owner's."""
         target = self.whereabouts.current
         if target is None or self.lane.is_blocked or self.path.state is PathState.NONE:
