@@ -98,9 +98,8 @@ class _Batch:
                     self._append(step)
                 case Opened():
                     self._open(step)
-                case Refused(room, incarnation, sender, message_id, status, time_ms, digest):
-                    head = self._head(room, incarnation)
-                    self._answer(head.id, sender, (message_id, status, 0, time_ms, digest))
+                case Refused():
+                    self._refuse(step)
                 case Identity():
                     self._identify(step)
         for head in self._heads.values():
@@ -223,6 +222,12 @@ class _Batch:
             "UPDATE member SET mark = ?, settled = settled + 1 WHERE room = ? AND id = ?",
             (answer[0], room, member),
         )
+
+    def _refuse(self, refused: Refused) -> None:
+        room, incarnation, sender, message_id, status, time_ms, digest = refused
+        row = self._run(_HEAD, (room, incarnation)).fetchone()
+        if row is not None:
+            self._answer(row[0], sender, (message_id, status, 0, time_ms, digest))
 
     def _identify(self, identity: Identity) -> None:
         client, secrets, until_ms = identity
