@@ -158,8 +158,7 @@ class _Batch:
         head.time_ms = entry.time_ms
         if entry.sender >= head.next_member:
             head.next_member = entry.sender + 1
-        if entry.kind is not Kind.TEXT:
-            self._change(head.id, entry, door)
+        self._change(head.id, entry, door)
         if entry.message_id:
             digest = hashlib.sha256(bytes([entry.kind]) + entry.body).digest()
             self._answer(head.id, entry.sender, (entry.message_id, 0, entry.seq, entry.time_ms, digest))
@@ -171,9 +170,11 @@ class _Batch:
         return entry_of(self._run(ENTRY_AT, (head.id, entry.seq)).fetchone()) == entry
 
     def _change(self, room: int, entry: Entry, door: bytes) -> None:
-        """Do what an entry says that is not mere words."""
+        """Do what an entry says, unless it is mere words."""
         run = self._run
         match entry.kind:
+            case Kind.TEXT:
+                pass
             case Kind.JOIN:
                 run(
                     "INSERT OR REPLACE INTO member (room, id, joined_seq, name, plaintext, door)"
@@ -191,8 +192,6 @@ class _Batch:
                 except ValueError:
                     raise Misfit("the batch sets a policy that there is not") from None
                 run("UPDATE room SET access = ? WHERE id = ?", (access.value, room))
-            case _:
-                pass
 
     def _keep(self, head: _Head, messages_max: int) -> None:
         """Write where the log is now, and delete at its front what is too much."""

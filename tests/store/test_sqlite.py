@@ -158,6 +158,18 @@ def test_entries_go_when_they_are_too_old_also_where_nothing_is_said(path: Path)
         assert (at.seqs(), at.seqs("b", 2)) == ([3, 4, 5], [2])
 
 
+def test_all_of_many_rooms_are_looked_at(path: Path) -> None:
+    with desk(path) as at:
+        for number in range(1, 201):
+            at.write(opened(f"{number}", number), *texts(1, 3, room=f"{number}", incarnation=number))
+        at.clocks.pass_s(31 * DAY_S)
+        for _ in range(10):
+            at.clocks.pass_s(0.2)
+            at.write()
+        assert rows(path)["entry"] == 0
+        assert {room.oldest_seq for room in at.journal.load().rooms} == {4}
+
+
 def test_a_clock_a_year_ahead_deletes_nothing_and_neither_do_years_without_a_server(path: Path) -> None:
     clocks = Clocks()
     with desk(path, clocks=clocks) as at:
@@ -289,12 +301,13 @@ def test_a_misfit_in_the_middle_of_a_group_leaves_what_is_before_it(path: Path) 
         told: list[bool] = []
 
         def first(_: JournalFailed | None) -> None:
-            for steps in (texts(2, 2), texts(9, 9), texts(3, 3)):
+            for steps in (texts(2, 2), [*texts(3, 3), text(1, room="b", incarnation=2), *texts(9, 9)], texts(3, 3)):
                 at.journal.submit(steps, lambda error: told.append(error is None))
 
         at.journal.submit(texts(1, 1), first)
         assert told == [True, False, False]
-        assert at.seqs() == [1, 2]
+        assert (at.seqs(), at.seqs("b", 2)) == ([1, 2], [])
+        assert len(at.journal.load().rooms) == 1
 
 
 def test_a_policy_is_raised_and_a_refusal_counts_for_those_who_are_there(path: Path) -> None:
