@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ocm import forks
 from ocm.client.modern_room import ModernRoom
 from ocm.client.room import Spawn
 from ocm.errors import (
@@ -139,6 +140,7 @@ class Agency:
         self.failure: OcmError | None = None
         """Why the last attempt to connect failed."""
         self.agent = Agent(state.load(), user=user, limits=limits, randomness=randomness, jitter=jitter)
+        forks.watch(self.agent)
         self._network = network
         self._security = security
         self._url = url

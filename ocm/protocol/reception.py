@@ -255,6 +255,11 @@ class Reception:
         stirred, self._stirred = self._stirred, {}
         return list(stirred)
 
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        for session in self._connections.values():
+            session.disown()
+
     # --- rooms ------------------------------------------------------------------------------------------
 
     def let_in(self, knocking: Knocking, decision: str | Refusal, *, now_s: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ocm import forks
 from ocm.errors import HandshakeFailed
 from ocm.protocol.address import Address, split_address
 from ocm.protocol.admission import Admission, Visit
@@ -173,6 +174,7 @@ class ModernDesk:
             epoch_s=epoch_s,
         )
         self.reception.udp_port = udp_port
+        forks.watch(self.reception)
         self.connections: dict[ModernConnection, None] = {}
         """TLS connections that are there, with a session or on the way to one."""
         self._security = security

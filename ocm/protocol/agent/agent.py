@@ -358,6 +358,12 @@ class Agent:
             if session is not None:
                 session.close(CloseCode.BYE, "")
 
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        for session in (self._current, self._coming):
+            if session is not None:
+                session.disown()
+
     # --- datagrams --------------------------------------------------------------------------------------
 
     def receive_datagram(self, data: bytes, address: Address, *, now_s: float) -> None:

@@ -313,6 +313,11 @@ class ModernSession:
         self.closing = code
         self._step(SessionStep.CLOSE)
 
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        if self.channel is not None:
+            self.channel.lane.disown()
+
     # --- rooms ------------------------------------------------------------------------------------------
 
     def seat(self, link: ModernLink, *, last: int, lowest_id: int) -> tuple[int, int]:
