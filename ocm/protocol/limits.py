@@ -78,6 +78,8 @@ class Limits:
     """A member silent for this long is removed, and told."""
     lost_timeout_s: float = 60.0
     """A classic member whose control connection broke and who stays silent for this long is removed."""
+    session_timeout_s: float = 60.0
+    """A modern client that is silent for this long has no session any more: it would have asked for a sign of life."""
     host_grace_s: float = 60.0
     """How long a modern room's host may be without a connection before the room goes on without it, or closes."""
     detached_timeout_s: float = 86_400.0
@@ -102,6 +104,8 @@ class Limits:
     """Entries of one room kept in memory for members that read from the log."""
     room_log_size_max: int = 262_144
     """Bytes of one room's entries kept in memory."""
+    room_logs_size_max: int = 268_435_456
+    """The same of all rooms together; above it each keeps but a small share, and reads the rest from the journal."""
     room_kept_messages_max: int = 10_000
     """Entries of one room kept on disk, where the journal is on one; the oldest go first."""
     room_kept_s: float = 30 * 86_400.0

@@ -172,7 +172,8 @@ class Cursor:
             return Gap(self._room, first, min(self._oldest - 1, self._head), RETENTION)
         if self._lost:
             return first
-        if first > self._head or first > self._edge or self._bytes >= BYTES_MAX:
+        edge = min(self._edge, self._up_to + ENTRIES_MAX)  # more credit than that is not used
+        if first > self._head or first > edge or self._bytes >= BYTES_MAX:
             return None
         return first
 

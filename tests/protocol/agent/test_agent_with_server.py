@@ -23,7 +23,7 @@ from ocm.protocol.events import (
     RoomClosed,
 )
 from ocm.protocol.limits import Limits
-from ocm.protocol.reception import MEMBERS_PAGE
+from ocm.protocol.answers import MEMBERS_PAGE
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from ocm.protocol.wire.records import CloseCode
 from tests.campaign.world import ROOM, Person, World
