@@ -69,6 +69,8 @@ class Limits:
     """Least time between two packets to one peer: many read one packet per ``recv`` (section 6)."""
     send_buffer_max: int = 65_536
     """Unsent bytes of one connection above which it is no longer read from."""
+    stalled_timeout_s: float = 30.0
+    """How long a modern connection may be too full to be written to, before it ends."""
 
     rooms_max: int = 10_000
     """Rooms of one server."""

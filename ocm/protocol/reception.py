@@ -513,6 +513,9 @@ class Reception:
         if link is None or link.log is None or room is None or member is None:
             self._refuse(session, op, request.id, Refusal.NOT_FOUND)
             return
+        if isinstance(request, Members | History) and session.waiting_size > HISTORY_SIZE_MAX:
+            self._refuse(session, op, request.id, Refusal.RATE_LIMITED)  # small questions, large answers
+            return
         match request:
             case Members(after=after):
                 rows, more = self._page(room, after)

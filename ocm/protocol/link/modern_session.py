@@ -164,6 +164,11 @@ class ModernSession:
         """Whether nothing more is taken; what is still to be sent may be sent."""
         return self.state is SessionState.OVER
 
+    @property
+    def waiting_size(self) -> int:
+        """Bytes of answers that the driver has not taken yet."""
+        return len(self._out)
+
     # --- the TLS connection -------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes, *, now_s: float) -> list[SessionEvent]:
