@@ -11,7 +11,7 @@ from typing import Final
 from ocm.client.modern_dial import Dialler
 from ocm.client.modern_room import ModernRoom
 from ocm.client.room import Spawn
-from ocm.errors import LocalProtocolError, OcmError, RemoteProtocolError, StateFailed, TransportClosed
+from ocm.errors import ConnectFailed, LocalProtocolError, OcmError, RemoteProtocolError, StateFailed, TransportClosed
 from ocm.protocol.address import V4_SIZE, Address, make_address, split_address
 from ocm.protocol.agent import Agent, AgentRoom, Answered, Ended, EntryRefused, Replaced, Seating, Session, Settled
 from ocm.protocol.entry import Policy
@@ -272,10 +272,12 @@ class Agency:
         self._send_all(self.agent.datagrams_to_send(now_s=self.now_s()))
 
     def _send_all(self, datagrams: Sequence[tuple[Address, bytes]]) -> None:
-        for size, port in self._ports.items():
-            mine = [pair for pair in datagrams if len(pair[0]) == size]
-            if mine:
-                send_all(port, mine)
+        by_port: dict[DatagramPort, list[tuple[Address, bytes]]] = {}
+        for address, datagram in datagrams:
+            port = self._ports.get(len(address)) or next(iter(self._ports.values()))  # which may reach both families
+            by_port.setdefault(port, []).append((address, datagram))
+        for port, mine in by_port.items():
+            send_all(port, mine)
 
     def _tell(self) -> bool:
         events = self.agent.events()
@@ -330,6 +332,9 @@ class Agency:
     async def _dial(self) -> None:
         try:
             await self._dialler.dial(prepare=self._open_port, accept=self._opened)
+        except TimeoutError as error:  # a packet may be lost: who waits to get in goes on waiting
+            self.failure = ConnectFailed(str(error))
+            self.agent.dial_failed(now_s=self.now_s())
         except OcmError as error:
             self.agent.dial_failed(now_s=self.now_s())
             self._dial_failed(error)

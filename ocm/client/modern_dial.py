@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ocm.errors import ConnectFailed, HandshakeFailed, TransportClosed
+from ocm.errors import HandshakeFailed, TransportClosed
 from ocm.protocol.address import Address, split_address
 from ocm.protocol.url import ServerUrl
 from ocm.transport.base import (
@@ -52,24 +52,23 @@ class Dialler:
         Raises:
             ServerUntrusted: the server's key is not the one it should be.
             HandshakeFailed: what answers does not speak TCRP/2.
-            ConnectFailed: nobody answers.
+            ConnectFailed: nobody is there.
+            TimeoutError: whoever is there does not answer, or not in time.
             TransportClosed: the connection broke, or this machine has no port left.
         """
-        host, port = self.url.host, self.url.tcp_port
-        failure: TransportClosed = ConnectFailed(f"no address for {host}")
-        for address in await self.network.resolve(host, port):
+        failure: TransportClosed | None = None
+        for address in await self.network.resolve(self.url.host, self.url.tcp_port):
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await prepare(address)
                     await self._secure(address, accept)
                 return
             except TimeoutError:
-                failed: TransportClosed = ConnectFailed(f"no answer from {host} port {port}")
+                continue
             except TransportClosed as error:
-                failed = error
-            if not isinstance(failure, HandshakeFailed):  # else somebody did answer, and that says more
-                failure = failed
-        raise failure
+                if not isinstance(failure, HandshakeFailed):  # else somebody did answer, and that says more
+                    failure = error
+        raise failure or TimeoutError(f"no answer from {self.url.host} port {self.url.tcp_port}")
 
     async def _secure(self, address: Address, accept: SecureAccept) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
