@@ -69,6 +69,8 @@ class Limits:
     """Least time between two packets to one peer: many read one packet per ``recv`` (section 6)."""
     send_buffer_max: int = 65_536
     """Unsent bytes of one connection above which it is no longer read from."""
+    stalled_timeout_s: float = 30.0
+    """How long a modern connection may be too full to be written to, before it ends."""
 
     rooms_max: int = 10_000
     """Rooms of one server."""
@@ -88,6 +90,8 @@ class Limits:
     """How long a client that has no connection is known."""
     identities_max: int = 100_000
     """Clients that are known; above it the one heard of longest ago is forgotten."""
+    unheard_timeout_s: float = 45.0
+    """How long a modern client may say nothing, before its session ends; it says something every 20 s."""
     rooms_per_session_max: int = 32
     """Rooms that one modern client may be in at a time."""
     requests_max: int = 64

@@ -41,6 +41,7 @@ from ocm.protocol.wire.records import (
     Join,
     Kick,
     MemberPage,
+    MemberRow,
     Members,
     Op,
     Payload,
@@ -103,6 +104,8 @@ class Answered:
 
     number: int
     messages: tuple[Message, ...] = ()
+    members: tuple[MemberRow, ...] = ()
+    """Those in the room, as the server has them now; the log may not be read so far."""
     refusal: Denied | None = None
     lost: bool = False
     """Whether the session ended first."""
@@ -142,6 +145,7 @@ class _Question:
     op: Op
     wish: _Wish
     messages: list[Message]
+    members: list[MemberRow]
 
 
 class Agent:
@@ -205,6 +209,8 @@ class Agent:
         if before is not None and before.room.over is None and not before.leaving:
             raise LocalProtocolError("a room is entered once")
         memory = self._memory.rooms.get(room) if before is None else None
+        if before is not None and before.leaving:
+            self._memos.append(Left(room))  # as it will be when the server has heard of it
         one = AgentRoom(room, memory or RoomMemory(), self._limits)
         wish = _Wish(one, create, policy or Policy(), password, was_in=bool(one.log_id))
         self._wishes[room] = wish
@@ -214,16 +220,24 @@ class Agent:
             self._want_connection(now_s)
 
     def leave(self, room: str, *, now_s: float) -> None:
-        """Want to be out of a room. ``Ended`` says when it is so; nothing happens where we are not in."""
+        """Want to be out of a room. ``Ended`` says when it is so; nothing happens where we are not in.
+
+        Where the server has us, or may have, it is told as soon as it can be.
+        """
         wish = self._wishes.get(room)
         if wish is None or wish.room.over is not None or wish.leaving:
             return
         wish.leaving = True
         session = self._session
         if session is not None and wish.room.is_seated:
-            self._question(session, Op.LEAVE, wish, RoomRequest(id=self._next_number(), handle=wish.room.handle))
-        else:
+            self._say_leave(session, wish)
+        elif not (wish.was_in or wish.asked):
             self._left(wish)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the server is still to hear that we are out of a room."""
+        return any(wish.leaving for wish in self._wishes.values())
 
     def post(self, room: str, body: bytes, *, kind: int = 0, now_s: float) -> int:
         """Say something; return its message id. It leaves when it is stored.
@@ -466,10 +480,7 @@ class Agent:
                 if known and not answer.resumed:
                     wish.room.forget_sent()
                     self._gather(wish.room)
-                if wish.leaving:
-                    self._left(wish)
-                else:
-                    self._ask(session, wish)
+                self._ask(session, wish)
         if self._was_connected:
             self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
         self._was_connected = True
@@ -497,7 +508,7 @@ class Agent:
             wish.asked, wish.ask_s = 0, None
             if wish.room.over is None:
                 wish.room.detach()
-                if wish.leaving:
+                if wish.leaving and not wish.was_in:
                     self._left(wish)
         if session.closing is CloseCode.REPLACED and self._coming is None and not self._dialling:
             self._replaced = True
@@ -591,6 +602,9 @@ class Agent:
         session.seat(room)
         wish.was_in, wish.tries_create, wish.gone_s = True, False, None
         self._gather(room)
+        if wish.leaving:
+            self._say_leave(session, wish)
+            return
         if asks_again:
             self._ask(session, wish)
             return
@@ -601,6 +615,9 @@ class Agent:
         self._look_at_path(session)
 
     def _denied(self, session: Session, wish: _Wish, denied: Denied, now_s: float) -> None:
+        if wish.leaving:
+            self._left(wish)
+            return
         is_temporary = denied.wait_ms > 0 or denied.code in {Refusal.UNAVAILABLE, Refusal.RATE_LIMITED}
         if is_temporary and (wish.was_in or denied.wait_ms):
             wish.ask_s = now_s + max(denied.wait_ms / 1000, ASK_AGAIN_S)
@@ -643,8 +660,10 @@ class Agent:
         if self._current is not None:
             self._current.unseat(wish.room)
         wish.room.end(None)
+        if self._wishes.get(wish.room.name) is not wish:
+            return  # it was entered again since
         self._gather(wish.room)
-        self._wishes.pop(wish.room.name, None)
+        del self._wishes[wish.room.name]
         self._memos.append(Left(wish.room.name))
         self._events.append(Ended(wish.room.name, None))
 
@@ -660,14 +679,18 @@ class Agent:
         return number
 
     def _question(self, session: Session, op: Op, wish: _Wish, payload: Payload) -> None:
-        self._questions[self._last_number] = _Question(op, wish, [])
+        self._questions[self._last_number] = _Question(op, wish, [], [])
         session.request(op, payload)
+
+    def _say_leave(self, session: Session, wish: _Wish) -> None:
+        self._question(session, Op.LEAVE, wish, RoomRequest(id=self._next_number(), handle=wish.room.handle))
 
     def _answer(self, question: _Question, answer: Answer) -> None:
         wish = question.wish
         match answer:
             case MemberPage(members=rows, more=more):
                 wish.room.add_members(rows)
+                question.members += rows
                 session = self._session
                 if more and rows and session is not None:
                     follow = Members(id=answer.id, handle=wish.room.handle, after=rows[-1].id)
@@ -681,7 +704,8 @@ class Agent:
             case _:
                 pass
         refusal = answer if isinstance(answer, Denied) else None
-        self._events.append(Answered(answer.id, tuple(question.messages), refusal))
+        told = tuple(question.messages), tuple(question.members)
+        self._events.append(Answered(answer.id, *told, refusal=refusal))
 
     def _read_back(self, room: AgentRoom, message: object) -> None:
         for question in self._questions.values():

@@ -50,6 +50,11 @@ class Receiver:
         """The entry up to which all came, or are known to be missing."""
         return self._up_to
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether ``read`` has something to return."""
+        return bool(self._ready)
+
     def attach(self, room: int, *, now_s: float) -> None:
         """Go on in another session, which knows the room by handle ``room``: it is told at once where we are."""
         self._room = room
