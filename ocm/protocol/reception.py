@@ -236,36 +236,39 @@ class Reception:
 
     # --- rooms ------------------------------------------------------------------------------------------
 
-    def let_in(self, knocking: Knocking, decision: str | Refusal, *, now_s: float) -> None:
-        """Let somebody into a room under a name, or refuse."""
+    def let_in(self, knocking: Knocking, decision: str | Refusal, *, now_s: float) -> Refusal | None:
+        """Let somebody into a room under a name, or refuse; return why, where it was refused at once."""
         session, request = knocking
         if session.is_over:
-            return
-        if isinstance(decision, Refusal):
-            self._refuse(session, _op_of(request), request.id, decision)
-            return
+            return None
+        why = decision if isinstance(decision, Refusal) else self._take_in(session, request, decision, now_s)
+        if why is not None:
+            self._refuse(session, _op_of(request), request.id, why)
+        return why
+
+    def _take_in(self, session: ModernSession, request: Entering, user: str, now_s: float) -> Refusal | None:
         link = self._door_of(session, request)
         if link is None:
-            self._let_in_new(session, request, decision, now_s)
-        elif link.user != decision:
-            self._refuse(session, _op_of(request), request.id, Refusal.NAME_TAKEN)
-        elif link in self._entering:
+            return self._take_in_new(session, request, user, now_s)
+        if link.user != user:
+            return Refusal.NAME_TAKEN
+        if link in self._entering:
             self._entering[link].append((session, request))
         else:
             self._attach(session, request, link, resumed=True)
+        return None
 
-    def _let_in_new(self, session: ModernSession, request: Entering, user: str, now_s: float) -> None:
+    def _take_in_new(self, session: ModernSession, request: Entering, user: str, now_s: float) -> Refusal | None:
         if self._seats.count(session.client) >= self._limits.rooms_per_session_max:
-            self._refuse(session, _op_of(request), request.id, Refusal.SERVER_FULL, "you are in too many rooms")
-            return
+            return Refusal.SERVER_FULL
         link = ModernLink(session.client, request.room, user, mark=max(0, request.lowest - 1))
         turn = self._enter(link, request, now_s)
         if isinstance(turn, Refusal):
-            self._refuse(session, _op_of(request), request.id, turn)
-            return
+            return turn
         self._seats.add(link)
         self._entering[link] = [(session, request)]
         self._submit(turn)
+        return None
 
     def release(self, release: Release, *, now_s: float) -> bool:
         """Take what the hub lets out, if it is for a modern member; return whether it was."""

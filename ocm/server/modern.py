@@ -244,13 +244,23 @@ class ModernDesk:
             host, _ = split_address(connection.stream.remote)
             request = knocking.request
             knock = Knock(request.room, request.user, host, knocking.creates, request.password)
-            self._gatekeeper.ask(knock, partial(self._decided, knocking))
+            self._gatekeeper.ask(knock, partial(self._decided, connection.visit, knocking))
         self.flush_soon()
 
-    def _decided(self, knocking: Knocking, decision: str | Refusal) -> None:
+    def _decided(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
+        delay_s = self._admission.join_delay_s(visit, now_s=self._loop.time())
+        if delay_s:  # whatever comes of it: how long it takes says nothing
+            self._loop.call_later(delay_s, self._let_in, visit, knocking, decision)
+        else:
+            self._let_in(visit, knocking, decision)
+
+    def _let_in(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
         if self._stopping:
             decision = Refusal.UNAVAILABLE
-        self.reception.let_in(knocking, decision, now_s=self._loop.time())
+        now_s = self._loop.time()
+        why = self.reception.let_in(knocking, decision, now_s=now_s)
+        if why in {Refusal.NOT_FOUND, Refusal.NAME_TAKEN}:
+            self._admission.fail_join(visit, now_s=now_s)
         self.flush_soon()
 
     # --- datagrams --------------------------------------------------------------------------------------
