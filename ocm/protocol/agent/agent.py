@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ocm.errors import LocalProtocolError
@@ -126,7 +126,7 @@ class _Wish:
     room: AgentRoom
     create: bool
     policy: Policy
-    password: str | None
+    password: str | None = field(repr=False)
     was_in: bool
     leaving: bool = False
     asked: int = 0

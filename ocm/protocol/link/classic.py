@@ -258,8 +258,8 @@ class ClassicDoor:
     nothing about a right one that could be used in a lifetime.
     """
 
-    links: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
-    restored: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
+    links: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink], repr=False)
+    restored: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink], repr=False)
     """Links of members from before a restart, by the hash of a token that was not shown since."""
     counters: DoorCounters = field(default_factory=DoorCounters)
 
