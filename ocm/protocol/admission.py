@@ -99,7 +99,7 @@ class Admission:
             _remember(self._recent(visit.network, now_s).abandoned_s, now_s, self._limits.abandoned_per_host_max)
 
     def join_delay_s(self, visit: Visit, *, now_s: float) -> float:
-        """Return how much later a join of this visit's network is decided, whatever comes of it: it has failed often."""
+        """Return how much later a join of this network is decided, whatever comes of it: so many have failed."""
         failed = self._recent(visit.network, now_s).failed_joins_s
         return self._limits.failed_join_delay_s if len(failed) >= self._limits.failed_joins_max else 0.0
 
