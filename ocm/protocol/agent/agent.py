@@ -467,6 +467,7 @@ class Agent:
     def _recognized(self, session: Session, event: Recognized, now_s: float) -> None:
         answer = event.answer
         before, self._current, self._coming = self._current, session, None
+        self._path = PathKind.NONE
         if before is not None:
             before.drop()
             self._forget_questions()
