@@ -32,6 +32,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.session.path import PathState as Path
+from ocm.protocol.wire import frames
 from ocm.protocol.wire.records import (
     CloseCode,
     Create,
@@ -88,6 +89,8 @@ class Ended:
     room: str
     why: RoomClosed | Removed | None
     """None: we have left."""
+    refusal: Denied | None = None
+    """What the server said to our coming back, where that is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class _Wish:
     gone_s: float | None = None
     """When to give the room up."""
     tries_create: bool = False
+    refusal: Denied | None = None
+    """The last answer to our asking for it."""
 
 
 @dataclass(slots=True)
@@ -624,6 +629,7 @@ class Agent:
             return
         why = RoomClosed(Reason.GONE) if denied.code == Refusal.NOT_FOUND else Removed(Reason.GONE)
         wish.room.end(why)
+        wish.refusal = denied
         self._over(wish)
 
     def _over(self, wish: _Wish) -> None:
@@ -637,7 +643,7 @@ class Agent:
         if wish.was_in:
             wish.was_in = False
             self._memos.append(Left(name))
-            self._events.append(Ended(name, wish.room.over))
+            self._events.append(Ended(name, wish.room.over, wish.refusal))
 
     def _left(self, wish: _Wish) -> None:
         if self._current is not None:
@@ -690,10 +696,10 @@ class Agent:
         told = tuple(question.messages), tuple(question.members)
         self._events.append(Answered(answer.id, *told, refusal=refusal))
 
-    def _read_back(self, room: AgentRoom, message: object) -> None:
+    def _read_back(self, room: AgentRoom, message: frames.Message) -> None:
         for question in self._questions.values():
             if question.op is Op.HISTORY and question.wish.room is room:
-                told = room.remember(message)  # type: ignore[arg-type]
+                told = room.remember(message)
                 if told is not None:
                     question.messages.append(told)
                 return
