@@ -12,6 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, SimulationError, Stuck
+from ocm.protocol.address import is_local_network
 from ocm.store.worker import InlineWorker
 from ocm.testing.virtual import START_S, VirtualLoop
 from ocm.transport.certificate import Certificate
@@ -292,6 +293,7 @@ class Network:
 
         return Environment(
             network=self._network.host(name),
+            is_here=is_local_network,
             randomness=randomness.data,
             jitter=jitter.fraction,
             clock=lambda: EPOCH_S + self.now_s,

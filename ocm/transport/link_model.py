@@ -349,7 +349,7 @@ class _Path:
         """Combine the conditions of the links; packets of the carriers that are ``down`` are lost."""
         links = tuple(links)
         several = [link.conditions for link in links]
-        self.down = frozenset[str](down)
+        self.down: frozenset[str] = frozenset(tuple[str, ...](down))
         self.loss = _threshold(conditions.loss for conditions in several)
         self.duplicate = _threshold(conditions.duplicate for conditions in several)
         self.reorder = _threshold(conditions.reorder for conditions in several)
