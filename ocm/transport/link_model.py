@@ -201,6 +201,8 @@ class LinkModel:
         """Let nothing through from (``up``) or to (``down``) a host any more; its own programs still meet.
 
         With ``only`` the other carrier gets through, as in networks that block UDP.
+
+        Raises ``LocalProtocolError`` for what is no carrier.
         """
         if only is not None and only not in CARRIERS:
             raise LocalProtocolError('only is "udp" or "tcp"')
