@@ -107,7 +107,7 @@ def test_a_server_that_is_not_the_one_is_refused() -> None:
 def test_whatever_can_be_asked_of_ocm_can_be_asked_of_it(name: str) -> None:
     one: Any = getattr(ocm, name)
     other: Any = getattr(blocking, name)
-    public: list[str] = [member for member in vars(one) if not member.startswith("_") and member != "enter"]
+    public = [member for member in names_of(one) if not member.startswith("_") and member != "enter"]
     for member in public:
         assert hasattr(other, member) or member in {"name", "user"}, member
         if inspect.isfunction(getattr(one, member)):
@@ -121,3 +121,7 @@ def test_what_it_is_called_with_is_what_ocm_is_called_with(name: str) -> None:
 
 def parameters(function: Any) -> dict[str, Any]:
     return {one.name: one.default for one in inspect.signature(function).parameters.values()}
+
+
+def names_of(cls: type) -> list[str]:
+    return list(vars(cls))
