@@ -153,6 +153,17 @@ async def test_a_new_address_every_two_seconds_loses_nothing(network: Network) -
 
 
 @simulated
+async def test_while_datagrams_go_through_no_connection_is_told_to_be_lost(network: Network) -> None:
+    async with pair(network) as both:
+        await until(lambda: way(both.room) is PathKind.UDP)
+        network.move("ben")
+        await both.talk(5)
+        await both.all_is_well()
+        assert not [event for event in both.guest.events if isinstance(event, ConnectionChanged)]
+        assert both.guest.ways[-1] is PathKind.UDP
+
+
+@simulated
 async def test_a_partition_of_a_minute_is_told_and_nothing_is_lost(network: Network) -> None:
     async with pair(network) as both:
         await both.talk(3)

@@ -193,6 +193,7 @@ class Agent:
         self._dial_s: float | None = None
         self._attempt = 0
         self._was_connected = False
+        self._is_lost_told = False  # rooms know that the way to the server is lost, and not yet that it is found
         self._replaced = False
         self._closed = False
         self._path = PathKind.NONE
@@ -476,9 +477,9 @@ class Agent:
                     wish.room.forget_sent()
                     self._gather(wish.room)
                 self._ask(session, wish)
-        if self._was_connected:
+        if self._is_lost_told:
             self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
-        self._was_connected = True
+        self._was_connected, self._is_lost_told = True, False
 
     def _on_change(self, session: Session, now_s: float) -> None:
         self._now_s = now_s
@@ -512,7 +513,7 @@ class Agent:
             return
         if self._closed:
             return
-        self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
+        self._tell_lost(0)
         self._redial(now_s)
 
     def _redial(self, now_s: float) -> None:
@@ -531,7 +532,7 @@ class Agent:
         wait_s = DIAL_AFTER_S[min(self._attempt, len(DIAL_AFTER_S) - 1)]
         self._dial_s = now_s + wait_s * (1 + self._jitter() / 4)
         if self._was_connected and self._session is None:
-            self._note_all(ConnectionChanged(Connection.RECONNECTING, self._attempt))
+            self._tell_lost(self._attempt)
 
     # --- entering ---------------------------------------------------------------------------------------
 
@@ -727,6 +728,10 @@ class Agent:
         self._memos += memos
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
+
+    def _tell_lost(self, attempt: int) -> None:
+        self._is_lost_told = True
+        self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt))
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
         for wish in self._wishes.values():
