@@ -32,6 +32,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.session.path import PathState as Path
+from ocm.protocol.wire import frames
 from ocm.protocol.wire.records import (
     CloseCode,
     Create,
@@ -88,6 +89,8 @@ class Ended:
     room: str
     why: RoomClosed | Removed | None
     """None: we have left."""
+    refusal: Denied | None = None
+    """What the server said to our coming back, where that is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class _Wish:
     gone_s: float | None = None
     """When to give the room up."""
     tries_create: bool = False
+    refusal: Denied | None = None
+    """The last answer to our asking for it."""
 
 
 @dataclass(slots=True)
@@ -188,6 +193,7 @@ class Agent:
         self._dial_s: float | None = None
         self._attempt = 0
         self._was_connected = False
+        self._is_lost_told = False  # rooms know that the way to the server is lost, and not yet that it is found
         self._replaced = False
         self._closed = False
         self._path = PathKind.NONE
@@ -482,9 +488,9 @@ class Agent:
                     wish.room.forget_sent()
                     self._gather(wish.room)
                 self._ask(session, wish)
-        if self._was_connected:
+        if self._is_lost_told:
             self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
-        self._was_connected = True
+        self._was_connected, self._is_lost_told = True, False
 
     def _on_change(self, session: Session, now_s: float) -> None:
         self._now_s = now_s
@@ -518,7 +524,7 @@ class Agent:
             return
         if self._closed:
             return
-        self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
+        self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dial_slowly(now_s)  # what it did not like it may not like again
         else:
@@ -544,7 +550,7 @@ class Agent:
         wait_s = DIAL_AFTER_S[min(self._attempt, len(DIAL_AFTER_S) - 1)]
         self._dial_s = now_s + wait_s * (1 + self._jitter() / 4)
         if self._was_connected and self._session is None:
-            self._note_all(ConnectionChanged(Connection.RECONNECTING, self._attempt))
+            self._tell_lost(self._attempt)
 
     # --- entering ---------------------------------------------------------------------------------------
 
@@ -642,6 +648,7 @@ class Agent:
             return
         why = RoomClosed(Reason.GONE) if denied.code == Refusal.NOT_FOUND else Removed(Reason.GONE)
         wish.room.end(why)
+        wish.refusal = denied
         self._over(wish)
 
     def _over(self, wish: _Wish) -> None:
@@ -655,7 +662,7 @@ class Agent:
         if wish.was_in:
             wish.was_in = False
             self._memos.append(Left(name))
-            self._events.append(Ended(name, wish.room.over))
+            self._events.append(Ended(name, wish.room.over, wish.refusal))
 
     def _left(self, wish: _Wish) -> None:
         if self._current is not None:
@@ -708,10 +715,10 @@ class Agent:
         told = tuple(question.messages), tuple(question.members)
         self._events.append(Answered(answer.id, *told, refusal=refusal))
 
-    def _read_back(self, room: AgentRoom, message: object) -> None:
+    def _read_back(self, room: AgentRoom, message: frames.Message) -> None:
         for question in self._questions.values():
             if question.op is Op.HISTORY and question.wish.room is room:
-                told = room.remember(message)  # type: ignore[arg-type]
+                told = room.remember(message)
                 if told is not None:
                     question.messages.append(told)
                 return
@@ -739,6 +746,10 @@ class Agent:
         self._memos += memos
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
+
+    def _tell_lost(self, attempt: int) -> None:
+        self._is_lost_told = True
+        self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt))
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
         for wish in list(self._wishes.values()):
