@@ -114,7 +114,7 @@ async def kill_clients(folder: Path, *, count: int, each: int = 30, seed: int = 
                     await asyncio.sleep(draw.uniform(0.0, 0.1))
             if number % 3:
                 server.thaw()
-            texts = _posted(state, folder)
+            texts = posted(state, folder)
             waiting += len(texts)
             stored |= texts
             if not number % _AUDIT_EVERY:  # let the outbox run empty
@@ -141,7 +141,7 @@ async def _drained(talker: Program) -> None:
     await talker.event("drained", within_s=60)
 
 
-def _posted(state: Path, folder: Path) -> set[str]:
+def posted(state: Path, folder: Path) -> set[str]:
     """Read, from a copy, what a state holds whose process is dead."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for name in (state.name, state.name + "-wal"):

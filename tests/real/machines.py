@@ -107,9 +107,11 @@ class Program:
 class ServerProgram:
     """``ocm serve`` with a data directory, always on the ports that it had first."""
 
-    def __init__(self, folder: Path, *, host: str = "127.0.0.1", within: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, log: Path | None = None, host: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
-        self.log = folder.with_name(folder.name + ".log")
+        self.log = log or folder.with_name(folder.name + ".log")
         self.url = ""
         self.killed_s = 0.0
         """When it was killed last, on the clock of ``time.monotonic``."""
