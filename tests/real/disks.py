@@ -158,7 +158,7 @@ async def fill_client_disks(folder: Path, *, times: int) -> int:
     stored: set[str] = set()
     told: set[str] = set()
     async with AsyncExitStack() as stack:
-        disk = await stack.enter_async_context(SmallDisk(folder / "disk", size_mib=1))
+        disk = await stack.enter_async_context(SmallDisk(folder / "disk", size_mib=8))
         server = await stack.enter_async_context(ServerProgram(folder / "server"))
         reader = member(server, "reader", "--create", "--count", "0", folder=folder)
         await stack.enter_async_context(reader)
