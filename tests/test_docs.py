@@ -40,6 +40,12 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert [broken for path in draw_docs.pages() for broken in check_docs.broken_links(path)] == []
 
 
+def test_every_translated_page_says_what_language_it_is_in() -> None:
+    for path in check_docs.TRANSLATIONS:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert (lines[0], lines[-1]) == (f'<div lang="{path.parent.name}" markdown>', "</div>")
+
+
 @pytest.mark.parametrize("name", sorted(draw_docs.DRAWINGS.keys() - {"header"}))
 def test_a_drawing_that_was_edited_by_hand_is_stale(tmp_path: Path, name: str) -> None:
     right = drawn(name, draw_docs.DRAWINGS[name]())

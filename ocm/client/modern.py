@@ -227,6 +227,8 @@ class Agency:
                     connection.stream.write(data)
                 if len(data) >= _WRITE_SIZE:
                     self._loop.call_soon(self.settle)
+            if session.gave_up and connection.is_up:
+                connection.stream.abort()
             if session.is_over:
                 connection.end()
                 del self._connections[session]

@@ -238,7 +238,7 @@ class Hub:
             member, body, kind, message_id, status = intent
             room = member.room
             if member.leaving or not member.seated or not room.is_open:
-                wait_s, why = 0.0, Status.CLOSED
+                wait_s, why = 0.0, Status.UNAVAILABLE if member.seated else Status.CLOSED
             elif len(records) >= space:
                 wait_s, why = 1.0, Status.UNAVAILABLE
             elif wait_s := member.spend(limits, len(body), now_s=now_s):
@@ -259,7 +259,8 @@ class Hub:
                 continue
             refusals.append(RefusedIntent(member, wait_s))
             if message_id and (link := self.link_of(member)) is not None and link.author is not None:
-                link.author.deferred(intent, why, wait_s)
+                # what is decided and not committed may still be taken back
+                link.author.deferred(intent, why, wait_s or float(why is Status.UNAVAILABLE))
         self._handed_out += len(records)
         return self._turn(records, refusals)
 

@@ -601,25 +601,25 @@ class Reception:
             if turn.records:
                 self._submit(turn)
             for member, _ in turn.refusals:
-                self._count_refusal(member, now_s)
+                self._count_refusal(member)
         for session in sessions:
             for link in [link for link in session.links.values() if link.is_done]:
                 self._forget(link)
+            if now_s - session.refused_since_s > FLOOD_S:
+                session.refused_since_s, session.refused = now_s, 0
+            if session.refused > FLOOD_FACTOR * FLOOD_S * self._limits.rate_per_s:
+                session.close(CloseCode.FLOOD, "ten times more than is allowed")
             if session.is_over:
                 self._end(session, now_s)
         while self._ended and next(iter(self._ended.values())) <= now_s:
             self._forget(next(iter(self._ended)))
 
-    def _count_refusal(self, member: Member, now_s: float) -> None:
+    def _count_refusal(self, member: Member) -> None:
         link = self._hub.link_of(member)
         session = link.carrier if isinstance(link, ModernLink) else None
         if not isinstance(session, ModernSession):
             return
-        if now_s - session.refused_since_s > FLOOD_S:
-            session.refused_since_s, session.refused = now_s, 0
         session.refused += 1
-        if session.refused > FLOOD_FACTOR * FLOOD_S * self._limits.rate_per_s:
-            session.close(CloseCode.FLOOD, "ten times more than is allowed")
 
     def _end(self, session: ModernSession, now_s: float) -> None:
         """A session is over: its members may come back. Idempotent."""

@@ -395,6 +395,8 @@ class Person:
         for session, pipe in list(self._pipes.items()):
             space = 0 if pipe.clogged else STREAM_SPACE
             pipe.send(self.name, session.data_to_send(space=space, now_s=self.now_s))
+            if session.gave_up:
+                pipe.break_up()
             if session.is_over:
                 pipe.close(self.name)
                 del self._pipes[session]

@@ -258,7 +258,7 @@ class Agent:
 
     def flush_reads(self) -> None:
         """Have it remembered up to where the user has read, everywhere."""
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             wish.room.flush_reads()
             self._gather(wish.room)
 
@@ -454,7 +454,7 @@ class Agent:
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
         self._memos.append(self._named)
         attempt, self._attempt = self._attempt, 0
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             if wish.room.over is None:
                 wish.room.detach()
                 if known and not answer.resumed:
@@ -487,7 +487,7 @@ class Agent:
         self._current = None
         self._path = PathKind.NONE
         self._forget_questions()
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             wish.asked, wish.ask_s = 0, None
             if wish.room.over is None:
                 wish.room.detach()
@@ -501,7 +501,14 @@ class Agent:
         if self._closed:
             return
         self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
-        self._redial(now_s)
+        if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
+            self._dial_slowly(now_s)  # what it did not like it may not like again
+        else:
+            self._redial(now_s)
+
+    def _dial_slowly(self, now_s: float) -> None:
+        if self._coming is None and not self._dialling:
+            self._dial_s = now_s + DIAL_AFTER_S[-1] * (1 + self._jitter() / 4)
 
     def _redial(self, now_s: float) -> None:
         if self._closed or self._replaced or self._dialling or self._coming is not None or self._dial_s is not None:
@@ -703,7 +710,7 @@ class Agent:
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
-        for wish in self._wishes.values():
+        for wish in list(self._wishes.values()):
             if wish.was_in and wish.room.over is None:
                 wish.room.note(event)
 

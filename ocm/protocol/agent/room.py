@@ -214,7 +214,7 @@ class AgentRoom:
             again = self.forget_sent()
             self._notes.append(LogChanged(rewound=False))
             self._start_at(seated.start)
-        elif self.log_id and seated.head < self._read_up_to:
+        elif self.log_id and seated.head < self._receiver.up_to:
             self._notes.append(LogChanged(rewound=True))
             self._start_at(seated.head)
         elif not self.log_id:

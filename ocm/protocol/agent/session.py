@@ -123,6 +123,8 @@ class Session:
         """Frames, once we are known."""
         self.rooms: dict[int, AgentRoom] = {}
         """The rooms that this session speaks for, by handle."""
+        self.gave_up = False
+        """Whether the connection is to be cut off, for nothing comes over it; the session may live on datagrams."""
         self.greeting: Greeting | None = None
         """What the server grants."""
         self.began_s = now_s
@@ -135,6 +137,7 @@ class Session:
         self._on_change = on_change
         self._reader = RecordReader()
         self._out = bytearray()
+        self._last_words: list[tuple[Address, bytes]] = []
         self._secret = randomness(SECRET_SIZE)
         self._hello = write_record(
             Op.HELLO,
@@ -190,6 +193,8 @@ class Session:
     def data_to_send(self, *, space: int, now_s: float) -> bytes:
         """Return bytes to be written now: requests first, then about ``space`` bytes of frames."""
         if self.channel is not None and not self.is_over:
+            if self._out:
+                self.channel.say_stream(now_s=now_s)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
         data = bytes(self._out)
@@ -206,8 +211,11 @@ class Session:
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        if self.channel is None or self.is_over:
+        if self.channel is None:
             return []
+        if self.is_over:
+            last_words, self._last_words = self._last_words, []
+            return last_words
         self._offered_s = now_s
         return self.channel.datagrams_to_send(now_s=now_s)
 
@@ -229,6 +237,9 @@ class Session:
         if self.channel is None or self.is_over:
             return False
         is_dead = self.channel.handle_timeout(now_s=now_s)
+        if is_dead:
+            self.gave_up = True
+            self.channel.stream_lost(now_s=now_s)
         self.look(now_s=now_s)
         return is_dead
 
@@ -246,6 +257,8 @@ class Session:
         if self.is_over:
             return
         self._out += write_record(Op.CLOSE, Stage.REQUEST, Closing(code=code, reason=reason))
+        if self.channel is not None:
+            self._last_words = self.channel.close(code, reason)
         self.closing = code
         self.state = SessionState.OVER
 

@@ -18,13 +18,15 @@ from ocm.protocol.link.base import Addressing, Audience, Author
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.room import Intent, Member
 from ocm.protocol.session.lane import Load
-from ocm.protocol.session.publishing import Intake, Status
+from ocm.protocol.session.publishing import UNSETTLED_MAX, Intake, Status
 from ocm.protocol.session.receiving import Cursor
 from ocm.protocol.wire.frames import Gap, Head, Publish, Published, Received, write_frame
 
 CLIENT_ID_SIZE: Final = 16
 HEAD_AFTER_S: Final = 1.0
 """How long after the last entry a member is told where the log ends."""
+ANSWERS_MAX: Final = 4 * UNSETTLED_MAX
+"""Answers that wait to be sent; the latest count."""
 _MESSAGE: Final = b"\x05"
 _MEMO: Final = b"2"
 """Begins the memo of a modern door."""
@@ -51,6 +53,9 @@ MODERN_FORM: Final = ModernForm()
 
 class Carrier(Protocol):
     """The session that a door speaks through."""
+
+    refused: int
+    """Messages refused as too many, lately."""
 
     def wake(self, link: ModernLink) -> None:
         """Hear that a door has something to send."""
@@ -242,6 +247,8 @@ class ModernLink:
             return True
         answer = self._intake.offer(publish)
         if answer is not None:
+            if answer.status == Status.RATE_LIMITED and self._carrier is not None:
+                self._carrier.refused += 1
             self._answer(answer)
             return True
         return self._intake.keeps(publish.message_id)
@@ -319,7 +326,10 @@ class ModernLink:
         if self._carrier is None:
             return
         for published in answers:
+            self._answers.pop(published.message_id, None)
             self._answers[published.message_id] = published._replace(room=self._handle)
+        while len(self._answers) > ANSWERS_MAX:  # its author sends again what it hears nothing of
+            del self._answers[next(iter(self._answers))]
         self._carrier.wake(self)
 
 

@@ -175,6 +175,7 @@ class ModernSession:
         self._stir = stir
         self._reader = RecordReader()
         self._out = bytearray()
+        self._last_words: list[tuple[Address, bytes]] = []
         self._secrets: SessionSecrets | None = None
         self._peer_id = b""
         self._ready: deque[ModernLink] = deque()
@@ -233,8 +234,11 @@ class ModernSession:
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        if self.channel is None or self.is_over:
+        if self.channel is None:
             return []
+        if self.is_over:
+            last_words, self._last_words = self._last_words, []
+            return last_words
         return self.channel.datagrams_to_send(now_s=now_s)
 
     # --- time -------------------------------------------------------------------------------------------

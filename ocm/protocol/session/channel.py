@@ -243,6 +243,11 @@ class Channel:
         if self._pulse is not None:
             self._pulse.hear(now_s=now_s)
 
+    def say_stream(self, *, now_s: float) -> None:
+        """Note that something was sent over the TLS connection that is to be answered."""
+        if self._pulse is not None:
+            self._pulse.say(now_s=now_s)
+
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the TLS connection is gone: the session lives on datagrams, if it can."""
         if not self.stream_up:
@@ -299,7 +304,7 @@ class Channel:
             self._pulse.say(now_s=now_s)
         return payloads
 
-    def close(self, code: int, reason: str, *, now_s: float) -> list[tuple[Address, bytes]]:
+    def close(self, code: int, reason: str) -> list[tuple[Address, bytes]]:
         """Return the datagram that says that the session ends, where one can be sent. The record is the owner's."""
         target = self.whereabouts.current
         if target is None or self.lane.is_blocked or self.path.state is PathState.NONE:

@@ -80,6 +80,7 @@ Hex32: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """32 bytes."""
 UInt32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 UInt53: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+MessageId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
 Ids: TypeAlias = Annotated[list[int], msgspec.Meta(max_length=16)]
 
@@ -166,7 +167,7 @@ class Create(Payload, frozen=True, kw_only=True):
     """What becomes of the room without its host."""
     durable: bool = True
     """Whether its log is to outlive the server's process, where the server can do that."""
-    lowest: UInt53 = 1
+    lowest: MessageId = 1
     """The lowest message id still to come: those below never will."""
     password: str | None = None
     """For the program that runs the server."""
@@ -185,7 +186,7 @@ class Join(Payload, frozen=True, kw_only=True):
     """The log that was read before, if one was."""
     last: UInt53 = 0
     """The entry of that log up to which all was read."""
-    lowest: UInt53 = 1
+    lowest: MessageId = 1
     """The lowest message id still to come: those below never will."""
     password: str | None = None
     """For the program that runs the server."""
