@@ -56,7 +56,7 @@ async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: in
         for program in members.values():
             after = len(program.lines)
             program.tell("stop")
-            await program.event("drained", after=after)
+            await program.event("drained", after=after, within_s=120)  # what was sent and not answered adds up
         log |= await read_log(members[USERS[0]])
         await _all_shown(members, log)
         found = check({user: program.lines for user, program in members.items()}, log)

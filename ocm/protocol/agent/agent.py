@@ -125,6 +125,9 @@ class _Wish:
     policy: Policy
     password: str | None
     was_in: bool
+    """Whether we are, or were, a member: as far back as our memory goes."""
+    entered: bool = False
+    """Whether the user was told that we are."""
     leaving: bool = False
     asked: int = 0
     """The id of the request to enter that waits for an answer; 0: none does."""
@@ -183,6 +186,8 @@ class Agent:
         self._dialling = False
         self._dial_s: float | None = None
         self._attempt = 0
+        self._attempts = 0
+        """How many it took to reach the server the last time."""
         self._was_connected = False
         self._replaced = False
         self._closed = False
@@ -453,7 +458,7 @@ class Agent:
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
         self._memos.append(self._named)
-        attempt, self._attempt = self._attempt, 0
+        self._attempts, self._attempt = self._attempt, 0
         for wish in list(self._wishes.values()):
             if wish.room.over is None:
                 wish.room.detach()
@@ -464,8 +469,6 @@ class Agent:
                     self._left(wish)
                 else:
                     self._ask(session, wish)
-        if self._was_connected:
-            self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
         self._was_connected = True
 
     def _on_change(self, session: Session, now_s: float) -> None:
@@ -591,6 +594,9 @@ class Agent:
         if seated.more:
             last = max(room.members, default=0)
             self._question(session, Op.MEMBERS, wish, Members(id=self._next_number(), handle=room.handle, after=last))
+        if wish.entered:
+            room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))  # not before: it could be asked nothing
+        wish.entered = True
         self._events.append(Seating(room.name, again))
         self._look_at_path(session)
 

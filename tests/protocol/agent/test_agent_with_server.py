@@ -255,6 +255,16 @@ def test_a_server_that_stops_is_dialled_again() -> None:
     assert agent_of(aiko).path().kind is PathKind.UDP
 
 
+def test_who_is_told_that_the_room_is_reached_again_can_ask_it() -> None:
+    stage = Stage("aiko")
+    (aiko,) = stage.people
+    stage.world.crash_server(1.0)
+    while Connection.CONNECTED not in [event.connection for event in seen(aiko, ConnectionChanged)]:
+        stage.pass_s(0.001)
+        assert stage.world.now_s < 30.0
+    assert agent_of(aiko).history(ROOM, first=1, count=1) is not None
+
+
 def test_a_server_that_is_away_is_dialled_more_and_more_slowly() -> None:
     stage = Stage("aiko")
     (aiko,) = stage.people
