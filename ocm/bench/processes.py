@@ -15,16 +15,6 @@ def resident_memory(pid: int) -> int:
         return 0
 
 
-def peak_memory(pid: int) -> int:
-    """Return the most resident memory that a process has had, in bytes, 0 where the system does not say."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return 0
-    words = next((line.split() for line in status.splitlines() if line.startswith("VmHWM:")), ["", "0"])
-    return int(words[1]) * 1024
-
-
 def cpu_time_s(pid: int) -> float:
     """Return the processor time that a process has used, in seconds, 0 where the system has no ``/proc``."""
     try:

@@ -19,18 +19,21 @@ import ssl
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import ocm
 from ocm.bench.members import ask_token, start_server
-from ocm.bench.processes import peak_memory, resident_memory
+from ocm.bench.processes import resident_memory
 from ocm.protocol.wire.classic import Operation
 
 DRIP_S: Final = 4.0
 _JOIN_EVERY_S: Final = 0.1
 _OPEN_AT_ONCE: Final = 10
 _LOOK_EVERY: Final = 25
-"""Rounds of opening between two counts of who is still there."""
+"""Rounds of opening between two looks at who is still there."""
+_CATCH_UP_S: Final = 2.0
+"""After which what was opened last has come through the server's backlog, and not timed out."""
 
 
 def main() -> None:
@@ -170,18 +173,19 @@ async def _half_open(arguments: argparse.Namespace) -> dict[str, object]:
     """Open connections that come to nothing, all the time; see what they cost, and whom they keep out."""
     server, where = await start_server()
     try:
-        before = resident_memory(server.pid)
+        await _honest_modern(where["url"], 1.0)  # what the first ones cost is not the siege's
         joins = await _honest_process(where["url"], arguments.seconds)
         target = ("127.0.0.1", where["tcp_port"])
-        half_s = arguments.seconds / 2
-        silent = await _besiege(target, b"", count=arguments.half_open, seconds=half_s)
-        greeting = await _besiege(target, _client_hello(), count=arguments.half_open, seconds=half_s)
+        siege = partial(_besiege, server.pid, target, count=arguments.half_open, seconds=arguments.seconds / 2)
+        silent = await siege(first_words=b"")
+        greeting = await siege(first_words=_client_hello())
         honest: list[float] = sorted(json.loads((await joins.communicate())[0]))
         return {
             "half_open": arguments.half_open,
-            "silent_kept": silent,
-            "in_handshake": greeting,
-            "server_grew_mib": round((peak_memory(server.pid) - before) / 2**20, 1),
+            "silent_kept": silent.kept,
+            "silent_mib": round(silent.grew / 2**20, 1),
+            "in_handshake": greeting.kept,
+            "in_handshake_mib": round(greeting.grew / 2**20, 1),
             "honest_joins": len(honest),
             "honest_p50_s": round(honest[len(honest) // 2], 3),
             "honest_p99_s": round(honest[len(honest) * 99 // 100], 3),
@@ -190,6 +194,16 @@ async def _half_open(arguments: argparse.Namespace) -> dict[str, object]:
     finally:
         server.terminate()
         await server.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What besiegers got."""
+
+    kept: int
+    """Connections that the server had kept, when it had had time to catch up."""
+    grew: int
+    """Bytes of memory that it took at most."""
 
 
 @dataclass(slots=True)
@@ -220,22 +234,25 @@ class _Besiegers:
         return len(self.sockets)
 
 
-async def _besiege(target: tuple[str, int], first_words: bytes, *, count: int, seconds: float) -> int:
-    """Open ``count`` connections in ``seconds``; return how many the server kept at most, once it had caught up."""
+async def _besiege(pid: int, target: tuple[str, int], *, first_words: bytes, count: int, seconds: float) -> _Cost:
+    """Open ``count`` connections in ``seconds``; return what the server spent on them."""
     besiegers = _Besiegers()
     started_s = time.monotonic()
-    most = 0
+    before = most = resident_memory(pid)
     while besiegers.opened < count:
         for _ in range(min(_OPEN_AT_ONCE, count - besiegers.opened)):
             besiegers.open(target, first_words)
         due_s = started_s + seconds * besiegers.opened / count
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         if not besiegers.opened % (_OPEN_AT_ONCE * _LOOK_EVERY):
-            await asyncio.sleep(0.05)  # what was opened last is on its way through the server's backlog
-            most = max(most, besiegers.count())
+            besiegers.count()
+            most = max(most, resident_memory(pid))
+    await asyncio.sleep(_CATCH_UP_S)
+    kept = besiegers.count()
+    most = max(most, resident_memory(pid))
     for sock in besiegers.sockets:
         sock.close()
-    return most
+    return _Cost(kept, most - before)
 
 
 def _is_there(sock: socket.socket) -> bool:

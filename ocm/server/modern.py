@@ -194,7 +194,9 @@ class ModernDesk:
         self.connections[connection] = None
         self._handshakes[connection] = None
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
-            next(iter(self._handshakes)).stream.abort()
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]  # its end is told later, and others may come before that
+            oldest.stream.abort()
         return self._security.begin(stream, connection.begin, connection.fail)
 
     def cut_off(self, visit: Visit) -> None:
