@@ -37,6 +37,17 @@ async def read_log(auditor: Program) -> dict[int, tuple[str, str]]:
     return log
 
 
+async def all_shown(members: Mapping[str, Program], log: Log) -> None:
+    """Wait until every member was shown the last message of the others."""
+    for user, program in members.items():
+        await shown(program, max(seq for seq, (author, _) in log.items() if author != user))
+
+
+async def shown(program: Program, seq: int) -> None:
+    """Wait until a member was shown an entry."""
+    await program.wait_for(lambda line: bool(line["event"] == "message" and line["seq"] == seq))
+
+
 def check(members: Mapping[str, Sequence[Line]], log: Log, *, everything: bool = True) -> Found:
     """Hold the lines of members, all of whom have been there from the start, against the log.
 
@@ -69,7 +80,9 @@ def _check_receipts(name: str, lines: Sequence[Line], log: Log) -> int:
     receipts = [line for line in lines if line["event"] == "receipt"]
     for line in receipts:
         assert line["delivery"] == "in_room", f"{name}: {line}"
-        assert log.get(line["seq"]) == (name, line["text"]), f"{name} was told of {line}, the log: {log.get(line['seq'])}"
+        assert log.get(line["seq"]) == (name, line["text"]), (
+            f"{name} was told of {line}, the log: {log.get(line['seq'])}"
+        )
     assert all(one["seq"] < other["seq"] for one, other in pairwise(receipts)), f"{name}: receipts out of order"
     return len(receipts)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.real.audit import Found, check, read_log
+from tests.real.audit import Found, all_shown, check, read_log
 from tests.real.kills import posted
 from tests.real.machines import Program, ServerProgram, member
 
@@ -130,9 +130,7 @@ async def fill_server_disks(folder: Path, *, times: int, rate: float = 30.0) -> 
             program.tell("stop")
             await program.event("drained", after=after)
         log |= await read_log(aiko)
-        for user, program in members.items():
-            last = max(seq for seq, (author, _) in log.items() if author != user)
-            await program.wait_for(lambda line, last=last: line["event"] == "message" and line["seq"] == last)
+        await all_shown(members, log)
         found = check({user: program.lines for user, program in members.items()}, log)
         assert "Traceback" not in server.complaints(), server.complaints()
     return Fullness(found, full_s, settled_s)
@@ -146,7 +144,7 @@ async def _quiet(program: Program) -> float:
     """Wait until nothing has been accepted for a while; return for how long."""
     async with asyncio.timeout(60):
         while True:
-            last_s = max(line["at_s"] for line in program.lines if line["event"] == "receipt")
+            last_s: float = max(line["at_s"] for line in program.lines if line["event"] == "receipt")
             quiet_s = time.monotonic() - last_s
             if quiet_s > _QUIET_S:
                 return quiet_s
@@ -154,7 +152,7 @@ async def _quiet(program: Program) -> float:
 
 
 async def fill_client_disks(folder: Path, *, times: int) -> int:
-    """Fill the disk of a client's state ``times`` times; what was stored is in the room once. Return how much that is."""
+    """Fill the disk of a client's state; what was stored is in the room once. Return how much that is."""
     stored: set[str] = set()
     told: set[str] = set()
     async with AsyncExitStack() as stack:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.real.audit import Found, check, read_log
+from tests.real.audit import Found, all_shown, check, read_log, shown
 from tests.real.machines import Program, ServerProgram, member
 
 USERS = ("aiko", "ben", "carla", "dmitri")
@@ -26,15 +26,15 @@ class Kills:
     found: Found
     accepts_s: list[float]
     """From the kill to a server that accepts (it is started at once)."""
-    resumed_s: list[float]
-    """From a server that accepts to every member back in the room."""
+    back_s: list[float]
+    """From the kill to every member back in the room."""
 
 
 async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: int = 1) -> Kills:
     """Kill a durable server ``count`` times while four members talk; check everything everybody saw."""
     draw = random.Random(seed)
     accepts_s: list[float] = []
-    resumed_s: list[float] = []
+    back_s: list[float] = []
     log: dict[int, tuple[str, str]] = {}
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ServerProgram(folder / "server"))
@@ -50,7 +50,7 @@ async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: in
             await server.start()
             accepts_s.append(server.accepts_s - server.killed_s)
             back = [_back(program, marks[user], server.killed_s) for user, program in members.items()]
-            resumed_s.append(max(await asyncio.gather(*back)) - server.accepts_s)
+            back_s.append(max(await asyncio.gather(*back)) - server.killed_s)
             if not number % _AUDIT_EVERY:
                 log |= await read_log(members[USERS[0]])
         for program in members.values():
@@ -58,29 +58,20 @@ async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: in
             program.tell("stop")
             await program.event("drained", after=after, within_s=120)  # what was sent and not answered adds up
         log |= await read_log(members[USERS[0]])
-        await _all_shown(members, log)
+        await all_shown(members, log)
         found = check({user: program.lines for user, program in members.items()}, log)
         assert "Traceback" not in server.complaints(), server.complaints()
-    return Kills(found, sorted(accepts_s), sorted(resumed_s))
+    return Kills(found, sorted(accepts_s), sorted(back_s))
 
 
 async def _back(program: Program, after: int, killed_s: float) -> float:
     """Return when the member was in the room again after a kill."""
     line = await program.wait_for(
-        lambda line: (
-            line["event"] == "connection" and line["state"] == "connected" and line["at_s"] > killed_s
-        ),
+        lambda line: line["event"] == "connection" and line["state"] == "connected" and line["at_s"] > killed_s,
         after=after,
     )
     at_s: float = line["at_s"]
     return at_s
-
-
-async def _all_shown(members: dict[str, Program], log: dict[int, tuple[str, str]]) -> None:
-    """Wait until every member was shown the last message of the others."""
-    for user, program in members.items():
-        last = max(seq for seq, (author, _) in log.items() if author != user)
-        await program.wait_for(lambda line, last=last: line["event"] == "message" and line["seq"] == last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +119,8 @@ async def kill_clients(folder: Path, *, count: int, each: int = 30, seed: int = 
         assert not stored - set(found), f"lost: {sorted(stored - set(found))[:5]}"
         _check_order(found)
         assert "Traceback" not in server.complaints(), server.complaints()
-        last = max(log)
-        await reader.wait_for(lambda line: line["event"] == "message" and line["seq"] == last)
-        shown = [line["text"] for line in reader.lines if line["event"] == "message"]
-        assert shown == found, "the reader saw the same"
+        await shown(reader, max(log))
+        assert [line["text"] for line in reader.lines if line["event"] == "message"] == found, "the reader saw the same"
     return ClientKills(len(found), waiting)
 
 

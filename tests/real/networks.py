@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from tests.real.audit import Found, check, read_log
+from tests.real.audit import Found, all_shown, check, read_log
 from tests.real.cable import DEVICE
 from tests.real.machines import Program, ServerProgram, member
 
@@ -109,9 +110,7 @@ class _Scene:
             program.tell("stop")
             await program.event("drained", after=after)
         log = await read_log(self.near)
-        for user, program in members.items():
-            last = max(seq for seq, (author, _) in log.items() if author != user)
-            await program.wait_for(lambda line, last=last: line["event"] == "message" and line["seq"] == last)
+        await all_shown(members, log)
         slowest_s = max(_longest_silence_s(program) for program in members.values())
         return Travels(check({user: program.lines for user, program in members.items()}, log), slowest_s, figures)
 
@@ -136,14 +135,12 @@ async def _scene(folder: Path, *changes: str, rate: float = 20.0) -> AsyncGenera
 
 
 def _longest_silence_s(program: Program) -> float:
-    at_s = [line["at_s"] for line in program.lines if line["event"] == "message"]
-    return max(later - sooner for sooner, later in zip(at_s, at_s[1:], strict=False))
+    at_s: list[float] = [line["at_s"] for line in program.lines if line["event"] == "message"]
+    return max(later - sooner for sooner, later in pairwise(at_s))
 
 
 async def _first_after(program: Program, event: str, at_s: float, *, within_s: float) -> float:
-    line = await program.wait_for(
-        lambda line: line["event"] == event and line["at_s"] > at_s, within_s=within_s
-    )
+    line = await program.wait_for(lambda line: line["event"] == event and line["at_s"] > at_s, within_s=within_s)
     return float(line["at_s"]) - at_s
 
 
