@@ -273,7 +273,7 @@ def test_a_server_that_is_away_is_dialled_more_and_more_slowly() -> None:
     attempts = [event.attempt for event in seen(aiko, ConnectionChanged)]
     assert attempts[0] == 0
     assert attempts[1:] == list(range(attempts[1], attempts[1] + len(attempts) - 1)), "each is told"
-    assert 6 <= attempts[-1] <= 12
+    assert 9 <= attempts[-1] <= 15
     assert agent_of(aiko).connection is Connection.RECONNECTING
     assert agent_of(aiko).path().kind is PathKind.NONE
     assert agent_of(aiko).history(ROOM, first=1, count=1) is None, "nobody can be asked"
