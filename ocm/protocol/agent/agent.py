@@ -50,7 +50,7 @@ from ocm.protocol.wire.records import (
 )
 from ocm.protocol.wire.sealed import read_sealed
 
-DIAL_AFTER_S: Final = (0.0, 0.25, 0.25, 0.5, 0.5, 1.0, 2.0, 4.0)
+DIAL_AFTER_S: Final = (0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Waits before each attempt to connect; the last one repeats, each with up to a quarter of jitter."""
 HELLO_TIMEOUT_S: Final = 10.0
 """How long a server may take to recognise us on a connection."""
