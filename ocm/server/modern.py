@@ -211,7 +211,7 @@ class ModernDesk:
         self._handshakes[connection] = None
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
             oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
+            del self._handshakes[oldest]  # its end is told later, and others may come before that
             oldest.stream.abort()
         return self._security.begin(stream, connection.begin, connection.fail)
 

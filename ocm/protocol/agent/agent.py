@@ -52,7 +52,7 @@ from ocm.protocol.wire.records import (
 )
 from ocm.protocol.wire.sealed import read_sealed
 
-DIAL_AFTER_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
+DIAL_AFTER_S: Final = (0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Waits before each attempt to connect; the last one repeats, each with up to a quarter of jitter."""
 HELLO_TIMEOUT_S: Final = 10.0
 """How long a server may take to recognise us on a connection."""
@@ -131,6 +131,9 @@ class _Wish:
     policy: Policy
     password: str | None = field(repr=False)
     was_in: bool
+    """Whether we are, or were, a member: as far back as our memory goes."""
+    is_lost_told: bool = False
+    """Whether the user knows that the way to the server is lost, and not yet that it is found."""
     leaving: bool = False
     asked: int = 0
     """The id of the request to enter that waits for an answer; 0: none does."""
@@ -192,8 +195,9 @@ class Agent:
         self._dialling = False
         self._dial_s: float | None = None
         self._attempt = 0
+        self._attempts = 0
+        """How many it took to reach the server the last time."""
         self._was_connected = False
-        self._is_lost_told = False  # rooms know that the way to the server is lost, and not yet that it is found
         self._replaced = False
         self._closed = False
         self._path = PathKind.NONE
@@ -480,7 +484,7 @@ class Agent:
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
         self._memos.append(self._named)
-        attempt, self._attempt = self._attempt, 0
+        self._attempts, self._attempt = self._attempt, 0
         for wish in list(self._wishes.values()):
             if wish.room.over is None:
                 wish.room.detach()
@@ -488,9 +492,7 @@ class Agent:
                     wish.room.forget_sent()
                     self._gather(wish.room)
                 self._ask(session, wish)
-        if self._is_lost_told:
-            self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
-        self._was_connected, self._is_lost_told = True, False
+        self._was_connected = True
 
     def _on_change(self, session: Session, now_s: float) -> None:
         self._now_s = now_s
@@ -618,6 +620,9 @@ class Agent:
         if seated.more:
             last = max(room.members, default=0)
             self._question(session, Op.MEMBERS, wish, Members(id=self._next_number(), handle=room.handle, after=last))
+        if wish.is_lost_told:  # not before: it could be asked nothing
+            wish.is_lost_told = False
+            room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))
         self._events.append(Seating(room.name, again))
         self._look_at_path(session)
 
@@ -748,8 +753,9 @@ class Agent:
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
     def _tell_lost(self, attempt: int) -> None:
-        self._is_lost_told = True
         self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt))
+        for wish in self._wishes.values():
+            wish.is_lost_told = wish.is_lost_told or (wish.was_in and wish.room.over is None)
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
         for wish in list(self._wishes.values()):
