@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
@@ -16,13 +19,18 @@ from ocm.cli.faults import MISUSED, CommandFailed, code_of, explain_chatting
 from ocm.cli.interruption import Interruption, run_politely
 from ocm.cli.jsonl import JsonView
 from ocm.cli.lines import Stdin
-from ocm.cli.screen import STDOUT, Screen
+from ocm.cli.screen import STDOUT, Screen, complain
 from ocm.cli.show import TextView, View
+from ocm.cli.trust import KNOWN_SERVERS, KnownServers, Trust, make_private, state_home
 from ocm.cli.words import Words
-from ocm.protocol.url import parse_url
+from ocm.protocol.url import ServerUrl, parse_url
+from ocm.store.places import state_path
+
+HISTORY_SHOWN: Final = 20
+"""Messages shown to somebody who comes for the first time."""
 
 _EXAMPLE: Final = """ocm chat
-ocm chat "tcrp://192.168.1.5:12345?udp=9001" --join --room lobby --user aiko"""
+ocm chat "tcrps://192.168.1.5:12345#fp=0123..." --join --room lobby --user aiko"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,7 @@ class ChatOptions:
     join: bool
     room: str | None
     user: str | None
+    policy: Literal["modern", "mixed"] | None
     password_file: Path | None
     as_json: bool
 
@@ -46,6 +55,7 @@ def chat_command(words: Words) -> click.Command:
         click.Option(["--join"], is_flag=True, help=words("chat.join")),
         click.Option(["--room"], envvar="OCM_ROOM", metavar="ROOM", help=words("chat.room")),
         click.Option(["--user"], envvar="OCM_USER", metavar="USER", help=words("chat.user")),
+        click.Option(["--policy"], type=click.Choice(["modern", "mixed"]), help=words("chat.policy")),
         click.Option(
             ["--password-file"], type=click.Path(path_type=Path), metavar="FILE", help=words("chat.password_file")
         ),
@@ -96,10 +106,13 @@ class _Chat:
 
     async def run(self) -> int:
         interview = Interview(self._stdin, self._screen, self._words)
+        asks = self._stdin.is_terminal and self._screen.is_terminal and not self._options.as_json
+        known = KnownServers(state_home() / KNOWN_SERVERS, self._words)
+        trust = Trust(known, self._stdin, self._screen, self._words, asks=asks)
         while True:
             await interview.complete(self._answers)
             try:
-                return await self._visit()
+                return await self._visit_trusted(trust)
             except ocm.OcmError as error:
                 sentence = self._explain(error)
                 if self._interruption.is_watched or not interview.has_asked:
@@ -107,19 +120,78 @@ class _Chat:
                     raise CommandFailed(sentence) from None
                 self._screen.line(f"* {sentence}")
                 self._answers.forget(error)
+            except CommandFailed as failed:
+                self._view().failed("untrusted", failed.sentence)
+                raise
 
-    async def _visit(self) -> int:
+    async def _visit_trusted(self, trust: Trust) -> int:
+        """Visit the server if it is the one it should be, which a person may have to say."""
+        server = self._answers.server
+        assert server is not None, "it was asked for"
+        pinned = trust.pin(server)
+        try:
+            return await self._visit(pinned)
+        except ocm.ServerUntrusted as error:
+            if self._interruption.is_watched:
+                raise
+            return await self._visit(await trust.decide(pinned, error))
+
+    async def _visit(self, server: str) -> int:
         """Enter the room, stay, leave."""
         answers = self._answers
-        assert answers.server is not None
-        assert answers.user is not None
-        async with ocm.connect(answers.server, user=answers.user, password=self._password) as client:
-            membership = client.create(answers.room) if answers.create else client.join(answers.room)
+        assert answers.user is not None, "it was asked for"
+        url = parse_url(server)
+        state = self._state_of(url)
+        is_new = state is None or not state.exists()
+        async with self._connect(server, answers.user, state) as client:
+            policy = self._policy(url)
+            membership = client.create(answers.room, policy=policy) if answers.create else client.join(answers.room)
             async with membership as room:
                 self._interruption.is_watched = True
                 view = self._view()
                 view.entered(room, created=bool(answers.create))
+                if room.encrypted and is_new and not answers.create:
+                    await self._show_history(room, view)
                 return await Conversation(room, self._stdin, view).run(self._interruption.event)
+
+    @asynccontextmanager
+    async def _connect(self, server: str, user: str, state: Path | None) -> AsyncGenerator[ocm.Client]:
+        """Connect with what is remembered; a second process at a time is somebody new."""
+        async with AsyncExitStack() as stack:
+            try:
+                yield await stack.enter_async_context(
+                    ocm.connect(server, user=user, password=self._password, state=state)
+                )
+                return
+            except ocm.StateLocked:
+                complain(self._words("chat.state_locked"))
+            yield await stack.enter_async_context(ocm.connect(server, user=user, password=self._password))
+
+    def _state_of(self, url: ServerUrl) -> Path | None:
+        """Return the file that remembers this user in this room at this server; None: nothing is remembered."""
+        answers = self._answers
+        if not url.secure or answers.room is None or answers.user is None:
+            return None
+        server = url.fingerprint or f"{url.host}:{url.tcp_port}"
+        path = state_path(server, answers.room, answers.user, environment=os.environ, home=Path.home())
+        make_private(path.parent)
+        return path
+
+    def _policy(self, url: ServerUrl) -> ocm.Policy | None:
+        if self._options.policy is None or not self._answers.create:
+            return None
+        if not url.secure:
+            raise CommandFailed(self._words("chat.policy_classic"), status=MISUSED)
+        return ocm.Policy(ocm.Access(self._options.policy))
+
+    async def _show_history(self, room: ocm.Room, view: View) -> None:
+        """Show what was said last, to somebody who is here for the first time."""
+        try:
+            messages = await room.history(HISTORY_SHOWN)
+        except ocm.OcmError:
+            return  # the room goes on without it
+        for message in messages:
+            view.event(message)
 
     def _view(self) -> View:
         if self._options.as_json:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import ocm
 from ocm.cli.faults import DONE, FAILED
 from ocm.cli.lines import Stdin, Unreadable
 from ocm.cli.show import View
-from ocm.cli.typed import Command, Say, Unknown, read_typed
+from ocm.cli.typed import Command, Kick, Say, Unknown, read_typed
 
 UNSENT_MAX: Final = 1000
 """Messages that may wait to be sent before stdin is read on: a file piped in does not pile up in memory."""
@@ -56,8 +57,12 @@ class Conversation:
         """Show events; return the exit status when there are no more."""
         status = DONE
         ended = False
+        plaintext = self._room.plaintext_members
         async for event in self._room:
             self._view.event(event)
+            if self._room.plaintext_members != plaintext:
+                plaintext = self._room.plaintext_members
+                self._view.plaintext(plaintext or 0)
             match event:
                 case ocm.Receipt():
                     self._received += 1
@@ -88,11 +93,23 @@ class Conversation:
                     self._view.commands()
                 case Command.WHO:
                     self._view.who(tuple(await self._room.fetch_members()))
+                case Command.STATUS:
+                    self._view.status(self._room)
+                case Command.CLOSE:
+                    await self._ask(self._room.close())
+                case Kick(user):
+                    await self._ask(self._room.kick(user))
                 case Unknown(word):
                     self._view.unknown_command(word)
                 case None:
                     pass
         await self._room.drain()
+
+    async def _ask(self, request: Coroutine[Any, Any, None]) -> None:
+        try:
+            await request
+        except ocm.OcmError as error:
+            self._view.not_done(error)
 
     async def _say(self, text: str) -> None:
         while True:

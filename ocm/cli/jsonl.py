@@ -68,7 +68,7 @@ class JsonView:
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Tell that we are in the room."""
-        self._write({"event": "joined", "user": self._user, "host": created, "encrypted": False})
+        self._write({"event": "joined", "user": self._user, "host": created, **_state_of(room)})
 
     def event(self, event: ocm.Event) -> None:
         """Tell an event."""
@@ -78,6 +78,21 @@ class JsonView:
     def who(self, names: tuple[str, ...]) -> None:
         """List the members."""
         self._write({"event": "who", "members": names})
+
+    def status(self, room: ocm.Room) -> None:
+        """Tell which way messages travel, and who can read them."""
+        path = room.path
+        values = {"path": path.kind.value, "round_trip_s": path.round_trip_s, "loss": path.loss}
+        self._write({"event": "status", "connection": room.connection.value, **values, **_state_of(room)})
+
+    def plaintext(self, count: int) -> None:
+        """Tell how many members are not encrypted."""
+        self._write({"event": "plaintext", "members": count})
+
+    def not_done(self, error: ocm.OcmError) -> None:
+        """Tell that something was refused."""
+        code = error.code if isinstance(error, ocm.RoomRefused) else "failed"
+        self._write({"event": "refused", "user": self._user, "code": code, "reason": str(error)})
 
     def not_sent(self, code: str, text: str) -> None:
         """Tell that a line was not sent."""
@@ -89,7 +104,7 @@ class JsonView:
 
     def commands(self) -> None:
         """Tell what can be asked for."""
-        self._write({"event": "help", "commands": ["/help", "/who", "/leave", "/quit"]})
+        self._write({"event": "help", "commands": ["/help", "/who", "/status", "/kick", "/close", "/leave", "/quit"]})
 
     def left(self, unsent: int) -> None:
         """Tell that we have left."""
@@ -103,3 +118,12 @@ class JsonView:
     def _write(self, values: dict[str, object]) -> None:
         event = values.pop("event")
         self._screen.line(json_line({"event": event, "room": self._room, **values}))
+
+
+def _state_of(room: ocm.Room) -> dict[str, object]:
+    policy = room.policy
+    return {
+        "encrypted": room.encrypted,
+        "policy": None if policy is None else policy.access.value,
+        "plaintext_members": room.plaintext_members,
+    }

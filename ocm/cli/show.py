@@ -32,6 +32,15 @@ class View(Protocol):
     def who(self, names: tuple[str, ...]) -> None:
         """The answer to ``/who``."""
 
+    def status(self, room: ocm.Room) -> None:
+        """The answer to ``/status``."""
+
+    def plaintext(self, count: int) -> None:
+        """So many members are not encrypted now."""
+
+    def not_done(self, error: ocm.OcmError) -> None:
+        """What we asked for was refused."""
+
     def not_sent(self, code: str, text: str) -> None:
         """A line of ours was refused."""
 
@@ -145,8 +154,14 @@ class TextView:
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Say where we are, and how private it is."""
         names = {"room": show_name(room.name, self._words), "user": show_name(room.user, self._words)}
-        self._note("chat.created" if created else "chat.joined", **names)
-        self._note("chat.not_encrypted")
+        closes = room.policy is None or room.policy.lifetime is ocm.Lifetime.CLOSE
+        self._note(("chat.created" if closes else "chat.created_stays") if created else "chat.joined", **names)
+        if not room.encrypted:
+            self._note("chat.not_encrypted")
+        elif room.policy is not None and room.policy.access is ocm.Access.MIXED:
+            self._note("chat.mixed", count=room.plaintext_members or 0)
+        else:
+            self._note("chat.encrypted")
         if self._interactive:
             self._note("chat.hint")
 
@@ -160,6 +175,31 @@ class TextView:
         """List the members."""
         shown = ", ".join(show_name(name, self._words) for name in names)
         self._note("chat.who", count=len(names), names=shown)
+
+    def status(self, room: ocm.Room) -> None:
+        """Say which way messages travel, and who can read them."""
+        path = room.path
+        trip = "" if path.round_trip_s is None else self._words("path.trip", ms=round(path.round_trip_s * 1000))
+        self._note(f"path.{path.kind.value}")
+        if trip and path.kind is ocm.PathKind.UDP:
+            self._screen.line(f"* {trip} {self._words('path.loss', percent=round(path.loss * 100))}")
+        if not room.encrypted:
+            self._note("chat.not_encrypted")
+        elif room.policy is not None and room.policy.access is ocm.Access.MIXED:
+            self._note("chat.mixed", count=room.plaintext_members or 0)
+        else:
+            self._note("chat.encrypted")
+
+    def plaintext(self, count: int) -> None:
+        """Say how many are not encrypted."""
+        self._note("chat.plaintext" if count else "chat.no_plaintext", count=count)
+
+    def not_done(self, error: ocm.OcmError) -> None:
+        """Say why not."""
+        if isinstance(error, ocm.RoomRefused) and f"refusal.{error.code}" in self._words:
+            self._note(f"refusal.{error.code}")
+        else:
+            self._note("fault.other", detail=show_text(str(error)))
 
     def not_sent(self, code: str, text: str) -> None:
         """Say why a line was not sent, and what to do."""

@@ -85,10 +85,14 @@ class ClassicRoom(Room):
         self._attached = False
         self._seat: Seat | None = None
         self._voice: Voice | None = None
-        self.connection = Connection.RECONNECTING
-        """Whether the room is reached just now."""
+        self._connection = Connection.RECONNECTING
 
     # --- what users call --------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        """Whether the room is reached just now."""
+        return self._connection
 
     @property
     def name(self) -> str:
@@ -212,7 +216,7 @@ class ClassicRoom(Room):
         self._outbox.text_size_max = self._voice.text_size_max
         self._outbox.echoes = self._voice.echoes
         self._outbox.connected = True
-        self.connection = Connection.CONNECTED
+        self._connection = Connection.CONNECTED
         self._names = {entrance.user: None}
         self._attached = False
         if early:
@@ -252,7 +256,7 @@ class ClassicRoom(Room):
     def _lose(self) -> None:
         self._attached = False
         self._outbox.connected = False
-        self.connection = Connection.RECONNECTING
+        self._connection = Connection.RECONNECTING
 
     async def _redial(self) -> None:
         loop = asyncio.get_running_loop()

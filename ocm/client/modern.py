@@ -1,46 +1,36 @@
-"""The client's driver of TCRP/2: one machine, its TLS connections, its port, its store."""
+"""The client's driver of TCRP/2: one machine, its TLS connections, its ports, its store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from ocm import forks
+from ocm.client.modern_dial import Dialler
 from ocm.client.modern_room import ModernRoom
 from ocm.client.room import Spawn
-from ocm.errors import (
-    ConnectFailed,
-    HandshakeFailed,
-    OcmError,
-    StateFailed,
-    TransportClosed,
-)
-from ocm.protocol.address import V4_SIZE, Address, host_key, make_address, split_address
-from ocm.protocol.agent import Agent, Answered, Ended, EntryRefused, Replaced, Seating, Session, Settled
+from ocm.errors import ConnectFailed, LocalProtocolError, OcmError, RemoteProtocolError, StateFailed, TransportClosed
+from ocm.protocol.address import V4_SIZE, Address, make_address, split_address
+from ocm.protocol.agent import Agent, AgentRoom, Answered, Ended, EntryRefused, Replaced, Seating, Session, Settled
 from ocm.protocol.entry import Policy
+from ocm.protocol.events import Connection as Reach
+from ocm.protocol.events import Event
 from ocm.protocol.limits import Limits
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.url import ServerUrl
+from ocm.protocol.wire.records import CloseCode
 from ocm.protocol.wire.sealed import SEALED_ACCEPTED_MAX
 from ocm.store.base import ClientState
-from ocm.transport.base import (
-    Authorities,
-    Batch,
-    ClientSecurity,
-    DatagramPort,
-    Network,
-    Pinned,
-    SecureStream,
-    Stream,
-    StreamHandler,
-    Trust,
-)
+from ocm.transport.base import Batch, ClientSecurity, DatagramPort, Network, SecureStream, StreamHandler
+from ocm.transport.batch import send_all
 
-CONNECT_TIMEOUT_S: Final = 10.0
-"""How long a connection and its handshake may take."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
+LEAVE_TIMEOUT_S: Final = 2.0
+"""How long a server may take to hear that we are out of rooms we were about to enter."""
 SLEPT_S: Final = 5.0
 """Wall clock ahead of the loop's by so much: the machine slept (TCRP/2 section 5)."""
 _LOOK_S: Final = 5.0
@@ -55,10 +45,16 @@ class _Connection:
     def __init__(self, agency: Agency, stream: SecureStream, session: Session) -> None:
         self.stream = stream
         self.session = session
-        self.is_up = True
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is gone."""
         self._agency = agency
         self._full = False
         self._ending = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the connection is there."""
+        return not self.gone.done()
 
     @property
     def space(self) -> int:
@@ -86,9 +82,8 @@ class _Connection:
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the session."""
-        self.is_up = False
-        self.session.lost(now_s=self._agency.now_s())
-        self._agency.settle()
+        self.gone.set_result(None)
+        self._agency.lost(self)
 
     def end(self) -> None:
         """Say nothing more, and give the server time to read what was said."""
@@ -139,25 +134,28 @@ class Agency:
         self.failure: OcmError | None = None
         """Why the last attempt to connect failed."""
         self.agent = Agent(state.load(), user=user, limits=limits, randomness=randomness, jitter=jitter)
+        forks.watch(self.agent)
         self._network = network
-        self._security = security
-        self._url = url
-        self._trust: Trust = Authorities(url.host) if url.fingerprint is None else Pinned(url.fingerprint)
+        self._dialler = Dialler(network, security, url, limits.send_buffer_max)
         self._password = password
         self._state = state
         self._clock = clock
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[str, ModernRoom] = {}
-        self._connections: dict[Session, _Connection] = {}
-        self._port: DatagramPort | None = None
-        self._server: Address = b""
+        self._sessions: dict[Session, _Connection] = {}
+        self._connections: dict[_Connection, None] = {}
+        """Those that are there, in the order they were made."""
+        self._ports: dict[int, DatagramPort] = {}
+        """By the size of an address: one for IPv4, one for IPv6."""
         self._handed_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._ahead_s = 0.0
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
+        self._settled = asyncio.Event()
+        self._broken: OcmError | None = None
         self._closed = False
 
     def now_s(self) -> float:
@@ -170,24 +168,57 @@ class Agency:
         """Prepare a room to be entered."""
         return ModernRoom(self, name, create=create, policy=policy)
 
-    def enter(self, room: ModernRoom, *, create: bool, policy: Policy | None) -> None:
-        """Want to be in a room. Raises ``LocalProtocolError`` when that is so already."""
+    def enter(self, room: ModernRoom, *, create: bool, policy: Policy | None) -> AgentRoom:
+        """Want to be in a room; return its machine.
+
+        Raises:
+            LocalProtocolError: we are in it already, or the client's block has ended.
+            OcmError: why nothing can go on.
+        """
+        if self._closed:
+            raise LocalProtocolError("the client's ``async with`` has ended")
+        if self._broken is not None:
+            raise self._broken
         self.agent.enter(room.name, create=create, policy=policy, password=self._password, now_s=self.now_s())
         self._rooms[room.name] = room
         if self._watch is None:
             self._ahead_s = self._clock() - self.now_s()
             self._look_at_clock()
+        machine = self.agent.room(room.name)
+        self.settle()
+        return machine
+
+    def read(self, room: ModernRoom, machine: AgentRoom) -> Event | None:
+        """Return the next event of a room, or None: there is none now."""
+        if self._rooms.get(room.name) is not room:
+            return machine.read(now_s=self.now_s())  # what is left of one that we are not in any more
+        event = self.agent.read(room.name, now_s=self.now_s())
+        self.settle()
+        return event
+
+    def post(self, room: ModernRoom, body: bytes) -> int:
+        """Say something in a room; return its message id. Raises ``SendRefused``."""
+        message_id = self.agent.post(room.name, body, now_s=self.now_s())
+        self.settle()
+        return message_id
+
+    def leave(self, room: ModernRoom) -> None:
+        """Want to be out of a room; it hears when that is so."""
+        self.agent.leave(room.name, now_s=self.now_s())
         self.settle()
 
     def forget(self, room: ModernRoom) -> None:
-        """Hear that a room is over, and read."""
+        """Tell a room nothing more."""
         if self._rooms.get(room.name) is room:
             del self._rooms[room.name]
 
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
     def settle(self) -> None:
-        """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine."""
+        """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine.
+
+        Called from inside itself it does nothing: whoever is in it goes on until nothing is left.
+        """
         if self._settling or self._closed:
             return
         self._settling = True
@@ -202,6 +233,13 @@ class Agency:
             self._arm()
         finally:
             self._settling = False
+        self._settled.set()
+
+    def lost(self, connection: _Connection) -> None:
+        """Hear that a connection is gone."""
+        self._connections.pop(connection, None)
+        connection.session.lost(now_s=self.now_s())
+        self.settle()
 
     def _store(self) -> bool:
         memos = self.agent.memos_to_store()
@@ -212,15 +250,14 @@ class Agency:
         return True
 
     def _on_stored(self, count: int, error: StateFailed | None) -> None:
-        if error is not None:
+        if error is None:
+            self.agent.stored(count, now_s=self.now_s())
+        else:
             self._fail(error)
-            return
-        self.agent.stored(count, now_s=self.now_s())
-        if not self._settling:  # else it was stored at once, and is settled by who called
-            self.settle()
+        self.settle()
 
     def _write(self) -> None:
-        for session, connection in list(self._connections.items()):
+        for session, connection in list(self._sessions.items()):
             if connection.is_up:
                 data = session.data_to_send(space=connection.space, now_s=self.now_s())
                 if data:
@@ -231,21 +268,20 @@ class Agency:
                 connection.stream.abort()
             if session.is_over:
                 connection.end()
-                del self._connections[session]
+                del self._sessions[session]
+                if session.channel is None:
+                    self._turned_away(session)
 
     def _send(self) -> None:
-        datagrams = self.agent.datagrams_to_send(now_s=self.now_s())
-        port = self._port
-        if port is None:
-            return
-        done = 0
-        while done < len(datagrams):
-            for slot in port.slots(len(datagrams) - done):
-                slot.to, datagram = datagrams[done]
-                slot.view[: len(datagram)] = datagram
-                slot.size = len(datagram)
-                done += 1
-            port.flush()
+        self._send_all(self.agent.datagrams_to_send(now_s=self.now_s()))
+
+    def _send_all(self, datagrams: Sequence[tuple[Address, bytes]]) -> None:
+        by_port: dict[DatagramPort, list[tuple[Address, bytes]]] = {}
+        for address, datagram in datagrams:
+            port = self._ports.get(len(address)) or next(iter(self._ports.values()))  # which may reach both families
+            by_port.setdefault(port, []).append((address, datagram))
+        for port, mine in by_port.items():
+            send_all(port, mine)
 
     def _tell(self) -> bool:
         events = self.agent.events()
@@ -260,15 +296,20 @@ class Agency:
                         room.answer(event)
                 case Replaced():
                     self._fail(TransportClosed("another program goes on in our place"))
-        for room in list(self._rooms.values()):
-            room.wake()
+        for room in self._rooms.values():
+            room.wake_if_readable()
         return bool(events)
 
     def _dial_if_due(self) -> None:
         dial_s = self.agent.next_dial_s()
-        if dial_s is not None and dial_s <= self.now_s() and self._rooms:
-            self.agent.dialling(now_s=self.now_s())
+        if dial_s is None or dial_s > self.now_s() or not self._rooms:
+            return
+        self.agent.dialling(now_s=self.now_s())
+        try:
             self._dialling = self._spawn(self._dial())
+        except LocalProtocolError as error:  # what we belong to is coming to its end
+            self.agent.dial_failed(now_s=self.now_s())
+            self._fail(error)
 
     def _arm(self) -> None:
         times = (self.agent.next_timeout_s(), self.agent.next_dial_s() if self._rooms else None)
@@ -294,79 +335,48 @@ class Agency:
 
     async def _dial(self) -> None:
         try:
-            stream = await self._connect()
-        except OcmError as error:
-            self.failure = error
+            await self._dialler.dial(prepare=self._open_port, accept=self._opened)
+        except TimeoutError as error:  # a packet may be lost: who waits to get in goes on waiting
+            self.failure = ConnectFailed(str(error))
             self.agent.dial_failed(now_s=self.now_s())
-            for room in list(self._rooms.values()):
-                room.dial_failed(error)
-        else:
-            self.failure = None
-            await self._begin(stream)
+        except OcmError as error:
+            self.agent.dial_failed(now_s=self.now_s())
+            self._dial_failed(error)
         self.settle()
 
-    async def _connect(self) -> SecureStream:
-        """Return a connection that is secure. Raises ``ConnectFailed``."""
-        error: OcmError = ConnectFailed(f"no address for {self._url.host}")
-        for address in await self._network.resolve(self._url.host, self._url.tcp_port):
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    return await self._secure(address)
-            except TimeoutError:
-                error = ConnectFailed(f"no answer from {self._url.host} port {self._url.tcp_port}")
-            except HandshakeFailed:
-                raise
-            except TransportClosed as failed:
-                error = failed
-        raise error
+    def _dial_failed(self, error: OcmError) -> None:
+        self.failure = error
+        for room in list(self._rooms.values()):
+            room.dial_failed(error)
 
-    async def _secure(self, address: Address) -> SecureStream:
-        done: asyncio.Future[SecureStream] = self._loop.create_future()
+    def _turned_away(self, session: Session) -> None:
+        """A session ended before the server knew us: for who waits to get in that is as if nobody had answered."""
+        if session.closing is CloseCode.PROTOCOL:
+            self._dial_failed(RemoteProtocolError("the server does not keep to TCRP/2"))
+        else:
+            self._dial_failed(TransportClosed("the server did not say that it knows us"))
 
-        def accept(stream: SecureStream) -> StreamHandler:
-            handler = _Early(self, stream)
-            if done.done():
-                stream.abort()
-            else:
-                done.set_result(stream)
-                self._early = handler
-            return handler
-
-        def failed(error: HandshakeFailed) -> None:
-            if not done.done():
-                done.set_exception(error)
-
-        def begin(stream: Stream) -> StreamHandler:
-            return self._security.begin(stream, self._trust, accept, failed)
-
-        host, port = split_address(address)
-        stream = await self._network.connect(host, port, begin, write_buffer_max=self.limits.send_buffer_max)
-        try:
-            return await done
-        except BaseException:
-            stream.abort()
-            raise
-
-    async def _begin(self, stream: SecureStream) -> None:
+    def _opened(self, stream: SecureStream) -> StreamHandler:
+        """Begin a session."""
         host, _ = split_address(stream.remote)
-        await self._open_port(stream.remote)
         session = self.agent.opened(
             server_key=stream.server_key, server_address=partial(make_address, host), now_s=self.now_s()
         )
-        connection = self._connections[session] = _Connection(self, stream, session)
-        self._early.hand_over(connection)
+        connection = self._sessions[session] = _Connection(self, stream, session)
+        self._connections[connection] = None
+        self.failure = None
+        return connection
 
     async def _open_port(self, server: Address) -> None:
         """Open the port for datagrams, in the family of addresses that the server is reached by."""
-        if self._port is not None and len(self._server) == len(server):
-            return
-        if self._port is not None:
-            self._port.close()
-        self._server = server
-        wildcard = "0.0.0.0" if len(server) == V4_SIZE else "::"
-        self._port = await self._network.open_port(
-            wildcard, 0, self._on_batch, size_max=SEALED_ACCEPTED_MAX, unsent_max=self.limits.unsent_datagrams_max
-        )
+        if len(server) not in self._ports:
+            self._ports[len(server)] = await self._network.open_port(
+                "0.0.0.0" if len(server) == V4_SIZE else "::",
+                0,
+                self._on_batch,
+                size_max=SEALED_ACCEPTED_MAX,
+                unsent_max=self.limits.unsent_datagrams_max,
+            )
 
     def _on_batch(self, batch: Batch) -> None:
         now_s = self.now_s()
@@ -377,81 +387,54 @@ class Agency:
     # --- the end ----------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Say goodbye without leaving any room; close everything."""
+        """Say goodbye without leaving any room, give the server time to hear it, close everything. Idempotent."""
         if self._closed:
             return
+        try:
+            await self._wait_for_leaves()
+        finally:
+            self._say_goodbye()
+            await self._hang_up()
+
+    async def _wait_for_leaves(self) -> None:
+        """Wait until the server knows of the rooms that we were about to enter and do not want any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                while self.agent.is_leaving and self.agent.connection is Reach.CONNECTED:
+                    self._settled.clear()
+                    await self._settled.wait()
+
+    def _say_goodbye(self) -> None:
         if self._dialling is not None:
             self._dialling.cancel()
+        for room in list(self._rooms.values()):
+            room.end()
         self.agent.close(now_s=self.now_s())
         self.settle()
         self._closed = True
         for timer in (self._timer, self._watch):
             if timer is not None:
                 timer.cancel()
-        if self._port is not None:
-            self._port.close()
-        for connection in list(self._connections.values()):
-            connection.end()
+        for port in self._ports.values():
+            port.close()
+
+    async def _hang_up(self) -> None:
+        """Let the server end the connections, which are of no use to us any more; if it does not, do it."""
+        gone = [connection.gone for connection in self._connections]
+        if not gone:
+            return
+        try:
+            await asyncio.wait(gone, timeout=CLOSE_TIMEOUT_S)
+        finally:
+            for connection in self._connections:
+                connection.stream.abort()
+        await asyncio.wait(gone)
 
     def _fail(self, error: OcmError) -> None:
         """Nothing can go on: every room ends with the error."""
+        if self._broken is not None:
+            return
+        self._broken = error
+        self.agent.close(now_s=self.now_s())
         for room in list(self._rooms.values()):
             room.fail(error)
-
-
-class _Early:
-    """Holds what a stream says between its handshake and its session."""
-
-    def __init__(self, agency: Agency, stream: SecureStream) -> None:
-        self._agency = agency
-        self._stream = stream
-        self._heir: _Connection | None = None
-        self._data = b""
-        self._ended = False
-        self._lost: list[Exception | None] = []
-
-    def hand_over(self, heir: _Connection) -> None:
-        """Let somebody else hear, what came so far too."""
-        self._heir = heir
-        if self._data:
-            heir.data_received(self._data)
-        if self._ended:
-            heir.eof_received()
-        for error in self._lost:
-            heir.connection_lost(error)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on, or hold."""
-        if self._heir is None:
-            self._data += data
-        else:
-            self._heir.data_received(data)
-
-    def eof_received(self) -> None:
-        """Pass on, or hold."""
-        if self._heir is None:
-            self._ended = True
-        else:
-            self._heir.eof_received()
-
-    def pause_writing(self) -> None:
-        """Pass on."""
-        if self._heir is not None:
-            self._heir.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass on."""
-        if self._heir is not None:
-            self._heir.resume_writing()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Pass on, or hold."""
-        if self._heir is None:
-            self._lost.append(error)
-        else:
-            self._heir.connection_lost(error)
-
-
-def is_same_host(one: Address, other: Address) -> bool:
-    """Tell whether two addresses are of one host."""
-    return host_key(one) == host_key(other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocm.client.room import Room
@@ -17,9 +17,10 @@ from ocm.errors import (
     TransportClosed,
 )
 from ocm.inbox import InboxReader
-from ocm.protocol.agent import AgentRoom, Answered, Ended, EntryRefused, Seating, Settled
-from ocm.protocol.entry import Policy
-from ocm.protocol.events import Connection, Delivery, Event, Message, PathState, Receipt
+from ocm.protocol.agent import Agent, AgentRoom, Answered, Ended, EntryRefused, Seating, Settled
+from ocm.protocol.entry import Policy, Refusal
+from ocm.protocol.events import Connection, Delivery, Event, Message, PathKind, PathState, Receipt
+from ocm.protocol.wire.records import MemberRow
 
 if TYPE_CHECKING:
     from ocm.client.modern import Agency
@@ -30,9 +31,12 @@ ENTER_TIMEOUT_S: Final = 30.0
 """How long the first entry may take, with all its tries to connect."""
 LEAVE_TIMEOUT_S: Final = 2.0
 """How long a server may take to confirm that we leave."""
+STALLED_S: Final = 10.0
+"""How long a room that is to be left may settle none of our messages before it is left all the same."""
 ANSWER_TIMEOUT_S: Final = 15.0
 """How long a server may take to answer a request."""
 HISTORY_MAX: Final = 256
+"""Entries that are read back at once."""
 
 
 class ModernRoom(Room):
@@ -44,15 +48,15 @@ class ModernRoom(Room):
         self._name = name
         self._create = create
         self._policy = policy
-        self._entering: asyncio.Future[None] | None = None
-        self._leaving: asyncio.Future[None] | None = None
+        self._entered_machine: AgentRoom | None = None
+        self._entering: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left: asyncio.Future[None] | None = None
         self._receipts: dict[int, asyncio.Future[Receipt]] = {}
         self._answers: dict[int, asyncio.Future[Answered]] = {}
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self._error: OcmError | None = None
-        self._entered = False
-        self._over = False
+        self._is_over = False
         self._is_read = False
 
     # --- what users call --------------------------------------------------------------------------------
@@ -73,37 +77,35 @@ class ModernRoom(Room):
         return True
 
     @property
-    def connection(self) -> Connection:  # type: ignore[override]
+    def connection(self) -> Connection:
         """Whether the room is reached just now."""
         return Connection.CONNECTED if self._machine.is_seated else Connection.RECONNECTING
 
     @property
     def policy(self) -> Policy | None:
-        """What kind of room it is."""
+        """What kind of room it is, as far as the log was read."""
         return self._machine.policy
 
     @property
     def plaintext_members(self) -> int | None:
-        """How many members speak the classic profile, unencrypted."""
+        """How many members speak the classic profile, unencrypted; as far as the log was read."""
         return self._machine.plaintext_members
 
     @property
     def path(self) -> PathState:
         """Which way messages travel just now, and how well."""
-        return self._agency.agent.path()
+        return self._agency.agent.path() if self._machine.is_seated else PathState(PathKind.NONE)
 
     def post(self, text: str) -> int:
         """Say ``text``; never waits."""
-        if self._over or not self._entered:
+        if self._is_over or self._left is not None or self._error is not None:
             raise SendRefused("closed")
         try:
             body = text.encode()
         except UnicodeEncodeError:
             raise SendRefused("not_text") from None
-        message_id = self._agency.agent.post(self._name, body, now_s=self._agency.now_s())
         self._settled.clear()
-        self._agency.settle()
-        return message_id
+        return self._agency.post(self, body)
 
     async def send(self, text: str) -> Receipt:
         """Say ``text``; return when it is in the room's log."""
@@ -120,7 +122,7 @@ class ModernRoom(Room):
 
     async def drain(self) -> None:
         """Wait until the fate of all that was said is known, or the room has ended."""
-        while not self._over and self._error is None and not self._agency.agent.is_settled(self._name):
+        while self._has_unsettled:
             self._settled.clear()
             await self._settled.wait()
 
@@ -130,23 +132,23 @@ class ModernRoom(Room):
 
     async def fetch_members(self) -> Sequence[str]:
         """Ask the server who is in the room; where it cannot be asked, return what is known."""
-        with contextlib.suppress(OcmError):  # what is known must do
-            await self._ask(self._agency.agent.fetch_members(self._name))
-        return self.members()
+        try:
+            rows = await self._fetch_rows()
+        except OcmError:
+            return self.members()
+        return tuple(row.name for row in rows)
 
     async def leave(self, *, drain: bool = True) -> None:
         """Say what is left to say, then leave."""
-        if self._entering is not None and not self._entered:
-            self._end(None)
-            return
-        if drain and self._error is None and self.connection is Connection.CONNECTED:
-            await self.drain()
-        if not self._over:
-            self._leaving = asyncio.get_running_loop().create_future()
-            self._agency.agent.leave(self._name, now_s=self._agency.now_s())
-            self._agency.settle()
-            await asyncio.wait([self._leaving], timeout=LEAVE_TIMEOUT_S)
-        self._end(None)
+        try:
+            if drain and self._left is None:
+                await self._drain_while_it_moves()
+            if not self._is_over and self._machine.over is None:
+                await asyncio.wait([self._depart()], timeout=LEAVE_TIMEOUT_S)
+        finally:
+            if not self._is_over:
+                self._depart()
+            self.end()
 
     def __aiter__(self) -> InboxReader:
         """Iterate over the room's events. Each that is read gives the server credit for another."""
@@ -163,24 +165,23 @@ class ModernRoom(Room):
         first = max(1, last - count + 1)
         if last < first:
             return ()
-        number = self._agency.agent.history(self._name, first=first, count=last - first + 1)
-        return (await self._ask(number)).messages
+        answered = await self._ask(lambda agent: agent.history(self._name, first=first, count=last - first + 1))
+        return answered.messages
 
     async def kick(self, user: str) -> None:
         """Remove a member."""
-        for row in self._machine.members.values():
-            if row.name == user:
-                await self._ask(self._agency.agent.kick(self._name, row.id))
-                return
-        raise RoomRefused(404, "nobody has this name")
+        member = next((row.id for row in await self._fetch_rows() if row.name == user), None)
+        if member is None:
+            raise RoomRefused(Refusal.NOT_FOUND, "nobody in the room has this name")
+        await self._ask(lambda agent: agent.kick(self._name, member))
 
     async def close(self) -> None:
         """Close the room for everybody."""
-        await self._ask(self._agency.agent.end(self._name))
+        await self._ask(lambda agent: agent.end(self._name))
 
     async def require_encryption(self) -> None:
         """Close the room to the classic profile for good."""
-        await self._ask(self._agency.agent.raise_access(self._name))
+        await self._ask(lambda agent: agent.raise_access(self._name))
 
     async def enter(self) -> None:
         """Take the seat, or take it up again where it is remembered.
@@ -190,10 +191,13 @@ class ModernRoom(Room):
             ServerUntrusted: the server's key is not the one it should be.
             HandshakeFailed: what answers does not speak TCRP/2.
             ConnectFailed: nobody answers.
+            TransportClosed: the connection broke, or the server does not answer.
+            RemoteProtocolError: the server does not keep to the protocol.
+            StateFailed: what the client remembers cannot be written.
+            LocalProtocolError: we are in the room already, or the client's block has ended.
         """
-        self._entering = asyncio.get_running_loop().create_future()
+        self._entered_machine = self._agency.enter(self, create=self._create, policy=self._policy)
         try:
-            self._agency.enter(self, create=self._create, policy=self._policy)
             async with asyncio.timeout(ENTER_TIMEOUT_S):
                 await self._entering
         except TimeoutError:
@@ -209,16 +213,14 @@ class ModernRoom(Room):
         """Take what happened to this room."""
         match event:
             case Seating():
-                self._entered = True
                 _resolve(self._entering, None)
             case EntryRefused(code=code, message=message):
                 _fail(self._entering, RoomRefused(code, message))
             case Ended():
-                _resolve(self._leaving, None)
+                _fail(self._entering, RoomRefused(Refusal.NOT_FOUND, "the room is there no more"))
+                _resolve(self._left, None)
             case Settled(receipt=receipt):
-                arrival = self._receipts.pop(receipt.message_id, None)
-                if arrival is not None and not arrival.done():
-                    arrival.set_result(receipt)
+                _resolve(self._receipts.pop(receipt.message_id, None), receipt)
                 self._settled.set()
 
     def answer(self, answered: Answered) -> None:
@@ -227,40 +229,46 @@ class ModernRoom(Room):
 
     def dial_failed(self, error: OcmError) -> None:
         """Hear that no connection could be made: who has never been in does not wait for a server that is not there."""
-        if not self._entered:
-            _fail(self._entering, error)
-        elif isinstance(error, ServerUntrusted):
+        if isinstance(error, ServerUntrusted):
             self.fail(error)  # it will not become another
+        else:
+            _fail(self._entering, error)
 
-    def wake(self) -> None:
-        """Hear that there may be something to read."""
-        self._news.set()
+    def wake_if_readable(self) -> None:
+        """Have the reader look, if there is something to read."""
+        machine = self._entered_machine
+        if machine is not None and machine.is_readable:
+            self._news.set()
 
     def fail(self, error: OcmError) -> None:
-        """Hear that nothing can go on."""
+        """Hear that nothing can go on. Whoever reads is told."""
         self._error = error
         _fail(self._entering, error)
-        _resolve(self._leaving, None)
-        self._refuse_all()
-        self._news.set()
+        self._let_go()
+
+    def end(self) -> None:
+        """Hear that nothing more comes. What came can still be read. Idempotent."""
+        self._is_over = True
+        _fail(self._entering, TransportClosed("the client has ended"))
+        self._let_go()
+        self._agency.forget(self)
 
     # --- what an iterator reads from ------------------------------------------------------------------------
 
     async def take(self) -> Event:
         """Return the next event."""
         while True:
-            event = None if self._over else self._agency.agent.read(self._name, now_s=self._agency.now_s())
-            self._agency.settle()
+            self._news.clear()
+            event = self._agency.read(self, self._machine)
             if event is not None:
                 return event
-            if self._over or self._machine.over is not None:
-                self._end(None)
-                raise StopAsyncIteration
             if self._error is not None:
                 error, self._error = self._error, None
-                self._over = True
+                self.end()
                 raise error
-            self._news.clear()
+            if self._is_over or self._machine.over is not None:
+                self.end()
+                raise StopAsyncIteration
             await self._news.wait()
 
     def release(self) -> None:
@@ -271,9 +279,27 @@ class ModernRoom(Room):
 
     @property
     def _machine(self) -> AgentRoom:
-        return self._agency.agent.room(self._name)
+        assert self._entered_machine is not None, "users get a room that was entered"
+        return self._entered_machine
 
-    async def _ask(self, number: int | None) -> Answered:
+    @property
+    def _has_unsettled(self) -> bool:
+        return not (self._is_over or self._error is not None or self._machine.is_settled)
+
+    async def _drain_while_it_moves(self) -> None:
+        """Drain, but not for ever: not once nothing was settled for a while."""
+        with contextlib.suppress(TimeoutError):
+            while self._has_unsettled:
+                self._settled.clear()
+                async with asyncio.timeout(STALLED_S):
+                    await self._settled.wait()
+
+    async def _fetch_rows(self) -> Sequence[MemberRow]:
+        return (await self._ask(lambda agent: agent.fetch_members(self._name))).members
+
+    async def _ask(self, request: Callable[[Agent], int | None]) -> Answered:
+        """Ask for something. Raises ``TransportClosed`` and ``RoomRefused``."""
+        number = None if self._is_over or self._error is not None else request(self._agency.agent)
         if number is None:
             raise TransportClosed("the room is not reached just now")
         arrival: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -292,24 +318,26 @@ class ModernRoom(Room):
             raise RoomRefused(answered.refusal.code, answered.refusal.message)
         return answered
 
+    def _depart(self) -> asyncio.Future[None]:
+        """Want to be out, and say so; return what is done when it is so."""
+        if self._left is None:
+            self._left = asyncio.get_running_loop().create_future()
+            self._agency.leave(self)
+        return self._left
+
     def _give_up(self) -> None:
-        self._over = True
-        self._agency.agent.leave(self._name, now_s=self._agency.now_s())
-        self._agency.settle()
-        self._agency.forget(self)
+        self._agency.leave(self)
+        self.end()
 
-    def _end(self, error: OcmError | None) -> None:
-        self._over = True
-        self._refuse_all()
-        self._news.set()
-        self._agency.forget(self)
-
-    def _refuse_all(self) -> None:
-        for arrival in self._receipts.values():
-            if not arrival.done():
-                arrival.set_exception(SendRefused("closed"))
-        self._receipts.clear()
+    def _let_go(self) -> None:
+        """Let nobody wait any more."""
+        for waiting in self._receipts.values():
+            _fail(waiting, SendRefused("closed"))
+        for asked in self._answers.values():
+            _fail(asked, TransportClosed("the room has ended"))
+        _resolve(self._left, None)
         self._settled.set()
+        self._news.set()
 
 
 def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
@@ -317,6 +345,6 @@ def _resolve(future: asyncio.Future[T] | None, result: T) -> None:
         future.set_result(result)
 
 
-def _fail(future: asyncio.Future[None] | None, error: OcmError) -> None:
-    if future is not None and not future.done():
+def _fail(future: asyncio.Future[T], error: OcmError) -> None:
+    if not future.done():
         future.set_exception(error)

@@ -21,8 +21,10 @@ class Room(ABC):
     the room is joined again by itself; iteration raises only when that was given up.
     """
 
-    connection: Connection
-    """Whether the room is reached just now."""
+    @property
+    @abstractmethod
+    def connection(self) -> Connection:
+        """Whether the room is reached just now."""
 
     @property
     @abstractmethod

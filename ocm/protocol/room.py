@@ -90,6 +90,8 @@ class Intent(NamedTuple):
     """Chosen by the member, above 0; 0 where the profile has none (classic)."""
     status: int = 0
     """Above 0: it is refused for good, and why (``session.publishing.Status``); its id is used up all the same."""
+    digest: bytes = b""
+    """Of what is refused so: as in ``entry.Refused``."""
 
 
 class Room:
@@ -109,6 +111,7 @@ class Room:
         """Who has been here longest; ``SERVER_ID`` where nobody is. What its leaving means is the policy's to say."""
         self.closed = False
         self._closing = False
+        self._raising = False
         self._limits = limits
         self._last_seq = 0
         self._next_seq = 1
@@ -126,6 +129,16 @@ class Room:
     def is_empty(self) -> bool:
         """Whether nobody is in the room or on the way in."""
         return not self._names
+
+    @property
+    def is_modern(self) -> bool:
+        """Whether the classic profile is shut out: true as soon as that was decided."""
+        return self._raising or self.policy.access is Access.MODERN
+
+    @property
+    def heir(self) -> Member | None:
+        """Who has been here longest, or will have, when those who are leaving have left."""
+        return next((one for one in (*self.members.values(), *self._arriving.values()) if not one.leaving), None)
 
     @property
     def last_seq(self) -> int:
@@ -175,8 +188,7 @@ class Room:
         """Let ``member`` go; it has no rights from now on. Raises ``LocalProtocolError`` when it is going already."""
         if member.leaving or not member.seated:
             raise LocalProtocolError("not a member that can leave")
-        member.leaving = True
-        return self.say(member, Kind.LEAVE, reason.value.encode(), time_ms=time_ms)
+        return self._dismiss(member, reason, time_ms)
 
     def close(self, reason: Reason, *, time_ms: int) -> Entry:
         """Close the room; it takes nothing from now on. Raises ``LocalProtocolError`` when it is closing already."""
@@ -185,17 +197,28 @@ class Room:
         self._closing = True
         return self._announce(Kind.CLOSED, reason.value, time_ms)
 
-    def raise_access(self, *, time_ms: int) -> Entry:
-        """Let nobody in any more who speaks the classic profile; those who are here are the caller's to dismiss."""
-        return self._announce(Kind.POLICY, Access.MODERN.value, time_ms)
+    def raise_access(self, *, time_ms: int) -> list[Entry]:
+        """Let nobody in any more who speaks the classic profile; who does and is here, or on the way in, has to go.
 
-    def ends_with(self, member: Member) -> bool:
-        """Say whether the room closes when ``member``, who is leaving, has left."""
+        Raises ``LocalProtocolError`` when that was decided already.
+        """
+        if self.is_modern:
+            raise LocalProtocolError("the room is raised already")
+        self._raising = True
+        raised = self._announce(Kind.POLICY, Access.MODERN.value, time_ms)
+        everybody = (*self.members.values(), *self._arriving.values())
+        leaving = [member for member in everybody if member.plaintext and not member.leaving]
+        return [raised, *(self._dismiss(member, Reason.UNENCRYPTED, time_ms) for member in leaving)]
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the room closes when those who are leaving have left."""
         match self.policy.lifetime:
             case Lifetime.CLOSE:
-                return member.id == self.host_id
+                host = self.members.get(self.host_id) or next(iter(self._arriving.values()), None)
+                return host is not None and host.leaving
             case Lifetime.HAND_OVER:
-                return all(other.leaving for other in self.members.values()) and not self._arriving
+                return self.heir is None
             case Lifetime.PERSIST:
                 return False
 
@@ -238,8 +261,13 @@ class Room:
         for member in self.members.values():
             member.leaving = False
         self._closing = self.closed
+        self._raising = False
         self._next_seq = self._last_seq + 1
         return arriving
+
+    def _dismiss(self, member: Member, reason: Reason, time_ms: int) -> Entry:
+        member.leaving = True
+        return self.say(member, Kind.LEAVE, reason.value.encode(), time_ms=time_ms)
 
     def _announce(self, kind: Kind, body: str, time_ms: int) -> Entry:
         """Give the next place to what the server itself says."""

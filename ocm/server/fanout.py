@@ -8,6 +8,7 @@ from ocm.protocol.address import Address
 from ocm.protocol.hub import Delivery
 from ocm.protocol.link.base import Addressing, Link
 from ocm.transport.base import DatagramPort, Group
+from ocm.transport.batch import send_all
 
 
 class Fanout:
@@ -53,12 +54,4 @@ class Fanout:
 
     def send_all(self, datagrams: Sequence[tuple[Address, bytes]]) -> None:
         """Send datagrams, each to its address, in order."""
-        done = 0
-        while done < len(datagrams):
-            slots = self._port.slots(len(datagrams) - done)
-            for slot in slots:
-                slot.to, datagram = datagrams[done]
-                slot.view[: len(datagram)] = datagram
-                slot.size = len(datagram)
-                done += 1
-            self._port.flush()
+        send_all(self._port, datagrams)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ocm import forks
 from ocm.errors import HandshakeFailed
 from ocm.protocol.address import Address, split_address
 from ocm.protocol.admission import Admission, Visit
@@ -49,6 +50,7 @@ class ModernConnection:
         self._ending = False
         loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = loop.call_later(desk.limits.tls_timeout_s, self.stream.abort)
+        self._stalled: asyncio.TimerHandle | None = None
 
     @property
     def space(self) -> int:
@@ -65,8 +67,9 @@ class ModernConnection:
         return self
 
     def fail(self, _error: HandshakeFailed) -> None:
-        """Hear that there will be no session."""
+        """Hear that there will be no session; the peer may take its time to read why, but not for ever."""
         self._lost()
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.stream.abort)
 
     def known(self) -> None:
         """Hear that the client is known: it counts in no bound any more."""
@@ -99,14 +102,16 @@ class ModernConnection:
             self._secure.close()
 
     def pause_writing(self) -> None:
-        """Send no frames, and read nothing, until the peer has read."""
+        """Send no frames, and read nothing, until the peer has read; a peer that never does is cut off."""
         self._full = True
+        self._stalled = asyncio.get_running_loop().call_later(self._desk.limits.stalled_timeout_s, self.stream.abort)
         if self._secure is not None:
             self._secure.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
         self._full = False
+        self._stop_stalled()
         if self._secure is not None:
             self._secure.resume_reading()
         if self.session is not None:
@@ -118,6 +123,7 @@ class ModernConnection:
 
     def _lost(self) -> None:
         self._stop_deadline()
+        self._stop_stalled()
         self.is_up = False
         self._desk.lost(self)
 
@@ -125,6 +131,11 @@ class ModernConnection:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _stop_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 class ModernDesk:
@@ -144,6 +155,7 @@ class ModernDesk:
         randomness: Randomness,
         submit: Callable[[Turn], None],
         rearm: Callable[[], None],
+        on_hung_up: Callable[[], None],
         epoch_s: float,
     ) -> None:
         """Begin without anybody.
@@ -160,6 +172,7 @@ class ModernDesk:
             randomness: for ids, secrets and challenges.
             submit: takes each turn to the journal, in order.
             rearm: called when the hub's timer may be due sooner.
+            on_hung_up: called when a connection is gone.
             epoch_s: what to add to the loop's time for the time of day.
         """
         self.limits = limits
@@ -173,12 +186,15 @@ class ModernDesk:
             epoch_s=epoch_s,
         )
         self.reception.udp_port = udp_port
-        self.connections: dict[ModernConnection, None] = {}
+        forks.watch(self.reception)
+        self.connections: dict[Visit, ModernConnection] = {}
         """TLS connections that are there, with a session or on the way to one."""
         self._security = security
         self._admission = admission
         self._gatekeeper = gatekeeper
         self._rearm = rearm
+        self._on_hung_up = on_hung_up
+        self._stopping = False
         self._fanout = fanout
         self._loop = asyncio.get_running_loop()
         self._by_session: dict[ModernSession, ModernConnection] = {}
@@ -191,7 +207,7 @@ class ModernDesk:
         """Take a stream whose first bytes are those of TLS; return who hears it."""
         self._admission.speak(visit)
         connection = ModernConnection(self, stream, visit)
-        self.connections[connection] = None
+        self.connections[visit] = connection
         self._handshakes[connection] = None
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
             oldest = next(iter(self._handshakes))
@@ -201,10 +217,9 @@ class ModernDesk:
 
     def cut_off(self, visit: Visit) -> None:
         """Cut off the connection of a visit that has to make room."""
-        for connection in self.connections:
-            if connection.visit is visit:
-                connection.stream.abort()
-                return
+        connection = self.connections.get(visit)
+        if connection is not None:
+            connection.stream.abort()
 
     def opened(self, connection: ModernConnection) -> ModernSession:
         """Begin a session."""
@@ -216,7 +231,8 @@ class ModernDesk:
     def lost(self, connection: ModernConnection) -> None:
         """Hear that a TLS connection is gone."""
         self._handshakes.pop(connection, None)
-        self.connections.pop(connection, None)
+        self.connections.pop(connection.visit, None)
+        self._on_hung_up()
         self._admission.close(connection.visit, now_s=self._loop.time())
         if connection.session is not None:
             self.reception.stream_lost(connection.session, now_s=self._loop.time())
@@ -228,11 +244,23 @@ class ModernDesk:
             host, _ = split_address(connection.stream.remote)
             request = knocking.request
             knock = Knock(request.room, request.user, host, knocking.creates, request.password)
-            self._gatekeeper.ask(knock, partial(self._decided, knocking))
+            self._gatekeeper.ask(knock, partial(self._decided, connection.visit, knocking))
         self.flush_soon()
 
-    def _decided(self, knocking: Knocking, decision: str | Refusal) -> None:
-        self.reception.let_in(knocking, decision, now_s=self._loop.time())
+    def _decided(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
+        delay_s = self._admission.join_delay_s(visit, now_s=self._loop.time())
+        if delay_s:  # whatever comes of it: how long it takes says nothing
+            self._loop.call_later(delay_s, self._let_in, visit, knocking, decision)
+        else:
+            self._let_in(visit, knocking, decision)
+
+    def _let_in(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
+        if self._stopping:
+            decision = Refusal.UNAVAILABLE
+        now_s = self._loop.time()
+        why = self.reception.let_in(knocking, decision, now_s=now_s)
+        if why in {Refusal.NOT_FOUND, Refusal.NAME_TAKEN}:
+            self._admission.fail_join(visit, now_s=now_s)
         self.flush_soon()
 
     # --- datagrams --------------------------------------------------------------------------------------
@@ -240,12 +268,16 @@ class ModernDesk:
     def take(self, batch: Batch) -> Batch:
         """Take the datagrams that are for sessions; return the others."""
         knows = self.reception.knows
-        sealed = [pair for pair in batch if pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END])]
-        if not sealed:
-            return batch
-        self.reception.receive_batch(sealed, now_s=self._loop.time())
-        self.flush_soon()
-        return [pair for pair in batch if not (pair[0][:2] == ESCAPE and knows(pair[0][2:_ID_END]))]
+        sealed: list[tuple[bytes, Address]] = []
+        others: list[tuple[bytes, Address]] = []
+        for pair in batch:
+            data = pair[0]
+            is_sealed = data.startswith(ESCAPE) and knows(data[len(ESCAPE) : _ID_END])
+            (sealed if is_sealed else others).append(pair)
+        if sealed:
+            self.reception.receive_batch(sealed, now_s=self._loop.time())
+            self.flush_soon()
+        return others
 
     # --- the hub ----------------------------------------------------------------------------------------
 
@@ -312,7 +344,7 @@ class ModernDesk:
 
     def _arm(self, connection: ModernConnection, session: ModernSession) -> None:
         """Have the session woken when it wants to be. A timer that is early is left: it asks again then."""
-        at_s = session.next_timeout_s()
+        at_s = self._next_timeout_s(session)
         if at_s is None or (connection.armed_s is not None and connection.armed_s <= at_s):
             return
         if connection.timer is not None:
@@ -323,14 +355,37 @@ class ModernDesk:
     def _on_timer(self, connection: ModernConnection, session: ModernSession) -> None:
         connection.timer = connection.armed_s = None
         now_s = self._loop.time()
-        at_s = session.next_timeout_s()
-        if at_s is not None and at_s <= now_s:
-            self.reception.handle_timeout(session, now_s=now_s)
-            self.flush_soon()
-        else:
+        at_s = self._next_timeout_s(session)
+        if at_s is None or at_s > now_s:
             self._arm(connection, session)
+            return
+        unheard_s = self._unheard_s(session)
+        if unheard_s is not None and unheard_s <= now_s:
+            self.reception.close(session, CloseCode.IDLE, "nothing was heard of you", now_s=now_s)
+        else:
+            self.reception.handle_timeout(session, now_s=now_s)
+        self.flush_soon()
+
+    def _next_timeout_s(self, session: ModernSession) -> float | None:
+        times = session.next_timeout_s(), self._unheard_s(session)
+        return min((at_s for at_s in times if at_s is not None), default=None)
+
+    def _unheard_s(self, session: ModernSession) -> float | None:
+        """When a client that says nothing must be gone: a TCP connection over which nothing goes never ends itself."""
+        if session.channel is None or session.is_over:
+            return None
+        return session.channel.heard_s + self.limits.unheard_timeout_s
 
     # --- the end ----------------------------------------------------------------------------------------
+
+    def close_doors(self) -> None:
+        """Let nobody into a room any more."""
+        self._stopping = True
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether a member that is connected does not know yet that its room is over."""
+        return any(link.end_seq for session in self.reception.sessions.values() for link in session.links.values())
 
     def stop(self) -> None:
         """Tell every client that we go, and to come back later."""
@@ -338,13 +393,13 @@ class ModernDesk:
         for session in list(self._by_session):
             self.reception.close(session, CloseCode.GOING_AWAY, "the server is stopping", now_s=now_s)
         self.flush()
-        for connection in list(self.connections):
+        for connection in list(self.connections.values()):
             if connection.session is None:
                 connection.stream.abort()
 
     def abort(self) -> None:
         """Cut off who has not hung up."""
-        for connection in list(self.connections):
+        for connection in list(self.connections.values()):
             connection.stream.abort()
         for connection in self._by_session.values():
             if connection.timer is not None:

@@ -46,7 +46,7 @@ _log: Final = logging.getLogger(__name__)
 _SLOWED_AFTER_S: Final = 1.0
 """How long drops over the allowance are gathered before the member is told of them."""
 _STOP_TIMEOUT_S: Final = 1.0
-"""How long peers may take to hang up when the server stops, before they are cut off."""
+"""How long members may take to hear that a stopping server closes their room, and then to hang up."""
 
 
 Admits: TypeAlias = Callable[[Address], bool]
@@ -72,7 +72,7 @@ class Status:
 
 
 class Server:
-    """Rooms for classic TCRP programs, over whatever ``network`` it is given.
+    """Rooms for programs of both profiles, over whatever ``network`` it is given.
 
     It keeps running whatever a peer sends. While the journal fails, requests are refused. What fails in
     ``authorize`` is kept in ``failure`` and ends the server's ``async with``.
@@ -187,6 +187,7 @@ class Server:
                 randomness=self._randomness,
                 submit=self._submit,
                 rearm=self._rearm,
+                on_hung_up=self._hung_up.set,
                 epoch_s=self._epoch_s,
             )
 
@@ -215,25 +216,28 @@ class Server:
         return port_of(self._port.local)
 
     async def stop(self) -> None:
-        """Close every room, tell the members, close every socket. Takes about a second at most. Idempotent."""
+        """Close rooms that do not outlive us, tell the members, close every socket. Two seconds at most. Idempotent."""
         if self._stopping:
             return
         self._stopping = True
         self._local.stop()
         self._listener.close()
         self._gatekeeper.stop()
+        if self._modern is not None:
+            self._modern.close_doors()
         for room in self._hub.rooms():
             if not self._outlives(room):
                 self._submit(self._hub.close(room, Reason.SERVER_STOPPED, now_s=self._loop.time()))
         self._classic.stop()
-        if self._modern is not None:
-            self._modern.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                while self._is_busy():
-                    self._hung_up.clear()
-                    with contextlib.suppress(TimeoutError):  # nothing says when socket or journal has caught up
-                        await asyncio.wait_for(self._hung_up.wait(), _STOP_TIMEOUT_S / 20)
+        try:
+            await self._wait_while(self._is_telling)
+            if self._modern is not None:
+                self._modern.stop()
+            await self._wait_while(self._is_busy)
+        finally:
+            self._shut()
+
+    def _shut(self) -> None:
         self._classic.abort()
         if self._modern is not None:
             self._modern.abort()
@@ -245,6 +249,19 @@ class Server:
         self._port.close()
         if not self.failure.done():
             self.failure.cancel()
+
+    async def _wait_while(self, is_needed: Callable[[], bool]) -> None:
+        """Wait for peers and journal, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                while is_needed():
+                    self._hung_up.clear()
+                    with contextlib.suppress(TimeoutError):  # nothing says when socket or journal has caught up
+                        await asyncio.wait_for(self._hung_up.wait(), _STOP_TIMEOUT_S / 20)
+
+    def _is_telling(self) -> bool:
+        """Whether members of TCRP/2 are still to hear that their rooms are over."""
+        return self._modern is not None and (self._hub.counts().pending > 0 or self._modern.is_telling)
 
     def _is_busy(self) -> bool:
         modern = self._modern is not None and self._modern.connections

@@ -16,8 +16,9 @@ from typing import Final
 from ocm.errors import StateFailed, StateLocked
 from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
 from ocm.store.base import Stored
-from ocm.store.database import FAULTS, Connect, Database, Schema
+from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
+from ocm.store.schema import FAULTS, Schema
 from ocm.store.worker import ThreadWorker, Worker
 
 STATE_SCHEMA: Final = Schema(

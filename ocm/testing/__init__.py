@@ -8,12 +8,13 @@ from ocm.errors import NotSimulated, SimulationError, Stuck
 from ocm.testing.exchange import Exchange, Machine
 from ocm.testing.network import Network
 from ocm.testing.virtual import VirtualLoop
-from ocm.transport.link_model import Conditions, Direction, Fate, LinkModel, Outcome
+from ocm.transport.link_model import Carrier, Conditions, Direction, Fate, LinkModel, Outcome
 from ocm.transport.sim import SimNetwork
 from ocm.transport.sim_stream import StreamTimes
 from ocm.transport.timeline import Happening, Timeline
 
 __all__ = [
+    "Carrier",
     "Conditions",
     "Direction",
     "Exchange",

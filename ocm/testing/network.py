@@ -14,7 +14,7 @@ from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, SimulationError, Stuck
 from ocm.store.worker import InlineWorker
 from ocm.testing.virtual import START_S, VirtualLoop
-from ocm.transport.link_model import NS_PER_S, Conditions, Direction, Draws, LinkModel, stream_key
+from ocm.transport.link_model import NS_PER_S, Carrier, Conditions, Direction, Draws, LinkModel, stream_key
 from ocm.transport.sim import SimNetwork, World
 from ocm.transport.sim_stream import StreamTimes
 from ocm.transport.sim_tls import SEED_SIZE, SimClientSecurity, SimServerSecurity
@@ -131,11 +131,15 @@ class Network:
         way = "" if direction == "both" else f" {direction}"
         self._world.note("link", host if other is None else f"{host} and {other}", f"{said}{way}")
 
-    def cut(self, host: str, *, direction: Direction = "both") -> None:
-        """Pull the plug of a host: nothing gets out (``up``) or in (``down``) any more. Packets under way arrive."""
+    def cut(self, host: str, *, direction: Direction = "both", only: Carrier | None = None) -> None:
+        """Pull the plug of a host: nothing gets out (``up``) or in (``down``) any more. Packets under way arrive.
+
+        ``only="udp"`` is the firewall that lets no datagram through; ``heal`` takes it away, too.
+        """
         self._world.host(host)
-        self._model.cut(host, direction=direction)
-        self._world.note("cut", host, "" if direction == "both" else direction)
+        self._model.cut(host, direction=direction, only=only)
+        what = ("" if direction == "both" else direction, "" if only is None else only)
+        self._world.note("cut", host, " ".join(word for word in what if word))
 
     def heal(self, host: str | None = None) -> None:
         """Undo the cuts and partitions of a host, or all of them."""

@@ -18,6 +18,9 @@ from ocm.errors import LocalProtocolError
 
 Direction: TypeAlias = Literal["both", "up", "down"]
 """Of a host's link: ``up`` is from the host, ``down`` to it."""
+Carrier: TypeAlias = Literal["udp", "tcp"]
+"""What a packet belongs to: datagrams, or streams."""
+CARRIERS: Final[tuple[Carrier, ...]] = ("udp", "tcp")
 
 NS_PER_S: Final = 1_000_000_000
 QUEUE_SIZE_MAX: Final = 65_536
@@ -151,7 +154,7 @@ class LinkModel:
         self._path = path
         self._links: dict[tuple[str, str], _Link] = {}
         self._pairs: dict[tuple[str, str], _Link] = {}
-        self._cuts: set[tuple[str, str]] = set()
+        self._cuts: set[tuple[str, str, Carrier]] = set()
         self._apart: set[tuple[str, str]] = set()
         self._paths: dict[tuple[str, str], _Path] = {}
 
@@ -194,9 +197,15 @@ class LinkModel:
         """Return the conditions that ``link`` set, or those at first."""
         return self._link(host, other, direction).conditions
 
-    def cut(self, host: str, *, direction: Direction = "both") -> None:
-        """Let nothing through from (``up``) or to (``down``) a host any more; its own programs still meet."""
-        self._cuts.update((host, way) for way in _ways(direction))
+    def cut(self, host: str, *, direction: Direction = "both", only: Carrier | None = None) -> None:
+        """Let nothing through from (``up``) or to (``down``) a host any more; its own programs still meet.
+
+        With ``only`` the other carrier gets through, as in networks that block UDP.
+        """
+        if only is not None and only not in CARRIERS:
+            raise LocalProtocolError('only is "udp" or "tcp"')
+        carriers = CARRIERS if only is None else (only,)
+        self._cuts.update((host, way, carrier) for way in _ways(direction) for carrier in carriers)
         self._paths_changed()
 
     def heal(self, host: str | None = None) -> None:
@@ -214,9 +223,9 @@ class LinkModel:
 
     # --- packets --------------------------------------------------------------------------------------
 
-    def is_up(self, source: str, destination: str) -> bool:
+    def is_up(self, source: str, destination: str, carrier: Carrier = "tcp") -> bool:
         """Say whether anything gets through at all."""
-        return self._fresh(source, destination).up
+        return carrier not in self._fresh(source, destination).down
 
     def round_trip_ns(self, source: str, destination: str) -> int:
         """Return the longest that a packet and its answer take where nothing waits or is held, in nanoseconds."""
@@ -239,7 +248,7 @@ class LinkModel:
             lane = path.lanes[kind] = _Lane(stream_key(self.seed, source, destination, kind))
         index = lane.count * _DRAWS
         lane.count += 1
-        if not path.up:
+        if kind in path.down:
             return _CUT
         at_ns = now_ns
         for link in path.narrow:
@@ -279,7 +288,7 @@ class LinkModel:
             path = self._paths[source, destination] = _Path()
         if not path.fresh:
             if source == destination:
-                path.refresh([], up=True)
+                path.refresh([], down=())
                 path.delay_ns = SAME_HOST_DELAY_NS if self._path.delay_s else 0
             else:
                 links = (
@@ -287,8 +296,10 @@ class LinkModel:
                     self._link(source, destination, "up"),
                     self._link(destination, None, "down"),
                 )
-                whole = not self._cuts.intersection(((source, "up"), (destination, "down")))
-                path.refresh(links, up=whole and (source, destination) not in self._apart)
+                apart = (source, destination) in self._apart
+                ends = (source, "up"), (destination, "down")
+                down = [one for one in CARRIERS if apart or any((*end, one) in self._cuts for end in ends)]
+                path.refresh(links, down=down)
         return path
 
 
@@ -327,18 +338,18 @@ class _Path:
     """The links between two hosts as one, in numbers that are quick to compare with draws."""
 
     __slots__ = (
-        "delay_ns", "duplicate", "fresh", "hold_ns", "jitter_ns", "lanes", "loss", "narrow", "reorder", "up",
+        "delay_ns", "down", "duplicate", "fresh", "hold_ns", "jitter_ns", "lanes", "loss", "narrow", "reorder",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.lanes: dict[str, _Lane] = {}
         self.fresh = False
 
-    def refresh(self, links: Iterable[_Link], *, up: bool) -> None:
-        """Combine the conditions of the links."""
+    def refresh(self, links: Iterable[_Link], *, down: Iterable[Carrier]) -> None:
+        """Combine the conditions of the links; packets of the carriers that are ``down`` are lost."""
         links = tuple(links)
         several = [link.conditions for link in links]
-        self.up = up
+        self.down = frozenset[str](down)
         self.loss = _threshold(conditions.loss for conditions in several)
         self.duplicate = _threshold(conditions.duplicate for conditions in several)
         self.reorder = _threshold(conditions.reorder for conditions in several)

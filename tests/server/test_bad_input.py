@@ -440,7 +440,9 @@ async def test_the_tables_are_empty_when_everybody_has_gone() -> None:
         await bob.peer.ask(bob.request(LEAVE))
         await alice.peer.ask(alice.request(LEAVE))
         server = world.server
-        assert not any((server._classic.connections, server._classic.seats, server._classic.entering, server._classic.leaving))
+        assert not any(
+            (server._classic.connections, server._classic.seats, server._classic.entering, server._classic.leaving)
+        )
         assert server._classic.door.links == {}
         assert server._classic.slowed == set()
         assert server._admission.unseated == 0

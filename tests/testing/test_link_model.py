@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
-from ocm.testing import Conditions, Fate, LinkModel, Outcome
+from ocm.testing import Carrier, Conditions, Fate, LinkModel, Outcome
 from ocm.transport.link_model import (
     NS_PER_S,
     PERFECT,
@@ -187,6 +187,20 @@ def test_nothing_passes_a_cut_and_all_does_after_it_is_healed(
     model.heal("aiko")
     assert model.is_up("aiko", "ben")
     assert model.is_up("ben", "aiko")
+
+
+@pytest.mark.parametrize(("only", "other"), [("udp", "tcp"), ("tcp", "udp")])
+def test_a_cut_of_one_carrier_lets_the_other_through(only: Carrier, other: Carrier) -> None:
+    model = LinkModel(1)
+    model.cut("aiko", only=only)
+    for source, to in (("aiko", "ben"), ("ben", "aiko")):
+        assert model.send(source, to, 100, now_ns=0, kind=only).outcome is Outcome.CUT
+        assert model.send(source, to, 100, now_ns=0, kind=other).outcome is Outcome.ARRIVES
+        assert (model.is_up(source, to, only), model.is_up(source, to, other)) == (False, True)
+    model.heal("aiko")
+    assert model.is_up("aiko", "ben", only)
+    with pytest.raises(LocalProtocolError):
+        model.cut("aiko", only="icmp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_partition_keeps_two_groups_apart_and_each_together() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ocm.errors import LocalProtocolError
@@ -41,6 +41,7 @@ from ocm.protocol.wire.records import (
     Join,
     Kick,
     MemberPage,
+    MemberRow,
     Members,
     Op,
     Payload,
@@ -103,6 +104,8 @@ class Answered:
 
     number: int
     messages: tuple[Message, ...] = ()
+    members: tuple[MemberRow, ...] = ()
+    """Those in the room, as the server has them now; the log may not be read so far."""
     refusal: Denied | None = None
     lost: bool = False
     """Whether the session ended first."""
@@ -123,7 +126,7 @@ class _Wish:
     room: AgentRoom
     create: bool
     policy: Policy
-    password: str | None
+    password: str | None = field(repr=False)
     was_in: bool
     """Whether we are, or were, a member: as far back as our memory goes."""
     entered: bool = False
@@ -145,6 +148,7 @@ class _Question:
     op: Op
     wish: _Wish
     messages: list[Message]
+    members: list[MemberRow]
 
 
 class Agent:
@@ -210,6 +214,8 @@ class Agent:
         if before is not None and before.room.over is None and not before.leaving:
             raise LocalProtocolError("a room is entered once")
         memory = self._memory.rooms.get(room) if before is None else None
+        if before is not None and before.leaving:
+            self._memos.append(Left(room))  # as it will be when the server has heard of it
         one = AgentRoom(room, memory or RoomMemory(), self._limits)
         wish = _Wish(one, create, policy or Policy(), password, was_in=bool(one.log_id))
         self._wishes[room] = wish
@@ -219,16 +225,24 @@ class Agent:
             self._want_connection(now_s)
 
     def leave(self, room: str, *, now_s: float) -> None:
-        """Want to be out of a room. ``Ended`` says when it is so; nothing happens where we are not in."""
+        """Want to be out of a room. ``Ended`` says when it is so; nothing happens where we are not in.
+
+        Where the server has us, or may have, it is told as soon as it can be.
+        """
         wish = self._wishes.get(room)
         if wish is None or wish.room.over is not None or wish.leaving:
             return
         wish.leaving = True
         session = self._session
         if session is not None and wish.room.is_seated:
-            self._question(session, Op.LEAVE, wish, RoomRequest(id=self._next_number(), handle=wish.room.handle))
-        else:
+            self._say_leave(session, wish)
+        elif not (wish.was_in or wish.asked):
             self._left(wish)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the server is still to hear that we are out of a room."""
+        return any(wish.leaving for wish in self._wishes.values())
 
     def post(self, room: str, body: bytes, *, kind: int = 0, now_s: float) -> int:
         """Say something; return its message id. It leaves when it is stored.
@@ -363,6 +377,12 @@ class Agent:
             if session is not None:
                 session.close(CloseCode.BYE, "")
 
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        for session in (self._current, self._coming):
+            if session is not None:
+                session.disown()
+
     # --- datagrams --------------------------------------------------------------------------------------
 
     def receive_datagram(self, data: bytes, address: Address, *, now_s: float) -> None:
@@ -465,10 +485,7 @@ class Agent:
                 if known and not answer.resumed:
                     wish.room.forget_sent()
                     self._gather(wish.room)
-                if wish.leaving:
-                    self._left(wish)
-                else:
-                    self._ask(session, wish)
+                self._ask(session, wish)
         self._was_connected = True
 
     def _on_change(self, session: Session, now_s: float) -> None:
@@ -494,7 +511,7 @@ class Agent:
             wish.asked, wish.ask_s = 0, None
             if wish.room.over is None:
                 wish.room.detach()
-                if wish.leaving:
+                if wish.leaving and not wish.was_in:
                     self._left(wish)
         if session.closing is CloseCode.REPLACED and self._coming is None and not self._dialling:
             self._replaced = True
@@ -588,6 +605,9 @@ class Agent:
         session.seat(room)
         wish.was_in, wish.tries_create, wish.gone_s = True, False, None
         self._gather(room)
+        if wish.leaving:
+            self._say_leave(session, wish)
+            return
         if asks_again:
             self._ask(session, wish)
             return
@@ -601,6 +621,9 @@ class Agent:
         self._look_at_path(session)
 
     def _denied(self, session: Session, wish: _Wish, denied: Denied, now_s: float) -> None:
+        if wish.leaving:
+            self._left(wish)
+            return
         is_temporary = denied.wait_ms > 0 or denied.code in {Refusal.UNAVAILABLE, Refusal.RATE_LIMITED}
         if is_temporary and (wish.was_in or denied.wait_ms):
             wish.ask_s = now_s + max(denied.wait_ms / 1000, ASK_AGAIN_S)
@@ -643,8 +666,10 @@ class Agent:
         if self._current is not None:
             self._current.unseat(wish.room)
         wish.room.end(None)
+        if self._wishes.get(wish.room.name) is not wish:
+            return  # it was entered again since
         self._gather(wish.room)
-        self._wishes.pop(wish.room.name, None)
+        del self._wishes[wish.room.name]
         self._memos.append(Left(wish.room.name))
         self._events.append(Ended(wish.room.name, None))
 
@@ -660,14 +685,18 @@ class Agent:
         return number
 
     def _question(self, session: Session, op: Op, wish: _Wish, payload: Payload) -> None:
-        self._questions[self._last_number] = _Question(op, wish, [])
+        self._questions[self._last_number] = _Question(op, wish, [], [])
         session.request(op, payload)
+
+    def _say_leave(self, session: Session, wish: _Wish) -> None:
+        self._question(session, Op.LEAVE, wish, RoomRequest(id=self._next_number(), handle=wish.room.handle))
 
     def _answer(self, question: _Question, answer: Answer) -> None:
         wish = question.wish
         match answer:
             case MemberPage(members=rows, more=more):
                 wish.room.add_members(rows)
+                question.members += rows
                 session = self._session
                 if more and rows and session is not None:
                     follow = Members(id=answer.id, handle=wish.room.handle, after=rows[-1].id)
@@ -681,7 +710,8 @@ class Agent:
             case _:
                 pass
         refusal = answer if isinstance(answer, Denied) else None
-        self._events.append(Answered(answer.id, tuple(question.messages), refusal))
+        told = tuple(question.messages), tuple(question.members)
+        self._events.append(Answered(answer.id, *told, refusal=refusal))
 
     def _read_back(self, room: AgentRoom, message: object) -> None:
         for question in self._questions.values():

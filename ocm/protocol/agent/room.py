@@ -101,6 +101,8 @@ class AgentRoom:
         self._sent_up_to = memory.sent_up_to
         self._receiver = Receiver(0, last=memory.last)
         self._notes: deque[Event] = deque()
+        self._missed = 0
+        self._last_word: RoomClosed | Removed | None = None
         self._unremembered = 0
         self._read_up_to = memory.last
         self._burst_s = 0.0
@@ -134,15 +136,20 @@ class AgentRoom:
         return not self._texts
 
     def read(self, *, now_s: float) -> Event | None:
-        """Return the next event. An entry that is read gives the server credit for another."""
+        """Return the next event. An entry that is read gives the server credit for another.
+
+        Of a room that is over, what came before its end can still be read; why it ended comes last.
+        """
         while True:
             if self._notes:
                 return self._notes.popleft()
-            if self.over is not None:
-                return None
+            if self._missed:
+                missed, self._missed = self._missed, 0
+                return Gap(missed)
             delivered = self._receiver.read(now_s=now_s)
             if delivered is None:
-                return None
+                last, self._last_word = self._last_word, None
+                return last
             if isinstance(delivered, frames.Gap):
                 self._note_read(delivered.last)
                 return Gap(delivered.last - delivered.first + 1)
@@ -151,9 +158,17 @@ class AgentRoom:
             if event is not None:
                 return event
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether ``read`` may have something to return."""
+        return bool(self._notes) or bool(self._missed) or self._receiver.is_readable or self._last_word is not None
+
     def note(self, event: Event) -> None:
-        """Tell the user of something that is not in the log."""
-        self._notes.append(event)
+        """Tell the user of something that is not in the log. Who does not read hears of too many as a gap."""
+        if self._missed or len(self._notes) >= self._limits.events_max:
+            self._missed += 1
+        else:
+            self._notes.append(event)
 
     def flush_reads(self) -> None:
         """Have it remembered up to where the user has read."""
@@ -169,8 +184,7 @@ class AgentRoom:
         self.detach()
         for message_id in list(self._texts):
             self._settle(Fate(message_id, Status.CLOSED, 0))
-        if why is not None:
-            self._notes.append(why)
+        self._last_word = why
 
     # --- the store --------------------------------------------------------------------------------------
 
@@ -212,17 +226,17 @@ class AgentRoom:
         again = False
         if self.log_id and log_id != self.log_id:
             again = self.forget_sent()
-            self._notes.append(LogChanged(rewound=False))
+            self.note(LogChanged(rewound=False))
             self._start_at(seated.start)
         elif self.log_id and seated.head < self._receiver.up_to:
-            self._notes.append(LogChanged(rewound=True))
+            self.note(LogChanged(rewound=True))
             self._start_at(seated.head)
         elif not self.log_id:
             self._start_at(seated.start)
         elif not seated.resumed:
             again = self.forget_sent()
             if seated.start > self._receiver.up_to:  # we are new there: what was said meanwhile is history
-                self._notes.append(Gap(seated.start - self._receiver.up_to))
+                self.note(Gap(seated.start - self._receiver.up_to))
                 self._start_at(seated.start)
         self._forget(seated.mark - ANSWERS_KEPT)
         self.log_id = log_id
@@ -330,6 +344,8 @@ class AgentRoom:
 
     def _note_read(self, seq: int) -> None:
         self._read_up_to = seq
+        if self.over is not None:
+            return  # there is nothing to be remembered of it any more
         self._unremembered += 1
         if self._unremembered >= READ_AFTER:
             self.flush_reads()
@@ -352,7 +368,7 @@ class AgentRoom:
 
     def _tell(self, receipt: Receipt) -> None:
         self.memos.append(Settled(self.name, receipt.message_id))
-        self._notes.append(receipt)
+        self.note(receipt)
         self.receipts.append(receipt)
 
     def _event_of(self, message: frames.Message) -> Event | None:
@@ -376,11 +392,11 @@ class AgentRoom:
                 reason = Reason(change.reason)
                 if change.member == self.member_id:
                     self.end(Removed(reason))
-                    return self._notes.popleft()
+                    return None
                 return MemberLeft(Person(change.name), reason)
             case Kind.CLOSED:
                 self.end(RoomClosed(Reason(change.reason)))
-                return self._notes.popleft()
+                return None
             case Kind.POLICY:
                 access = Access(change.access)
                 if self.policy is not None:

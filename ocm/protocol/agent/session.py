@@ -267,6 +267,11 @@ class Session:
         self.state = SessionState.OVER
         self._out.clear()
 
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        if self.channel is not None:
+            self.channel.lane.disown()
+
     def seat(self, room: AgentRoom) -> None:
         """Speak for a room from now on."""
         for handle in [handle for handle, other in self.rooms.items() if other is room]:

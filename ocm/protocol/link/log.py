@@ -16,7 +16,7 @@ from ocm.protocol.wire.frames import Message, write_frame
 
 HISTORY_FLAG: Final = 1
 PLAINTEXT_FLAG: Final = 2
-_PAGE: Final = 64
+PAGE: Final = 16
 """Entries fetched from the journal at a time."""
 _HANDLE_END: Final = 5
 """Bytes of a MESSAGE up to the end of the room's handle."""
@@ -40,7 +40,8 @@ class RoomLog:
         """The oldest entry that may still be had."""
         self._entries: deque[Entry] = deque()
         self._tails: deque[bytes | None] = deque()
-        self._size = 0
+        self.size = 0
+        """Bytes of what is in memory."""
         self._page: dict[int, bytes] = {}
 
     def append(self, entry: Entry) -> None:
@@ -48,11 +49,24 @@ class RoomLog:
         self.head = entry.seq
         self._entries.append(entry)
         self._tails.append(None)
-        self._size += len(entry.body) + _ENTRY_OVERHEAD
+        self.size += len(entry.body) + _ENTRY_OVERHEAD
         limits = self._limits
-        while len(self._entries) > limits.room_log_messages_max or self._size > limits.room_log_size_max:
-            self._size -= len(self._entries.popleft().body) + _ENTRY_OVERHEAD
-            self._tails.popleft()
+        while len(self._entries) > limits.room_log_messages_max or self.size > limits.room_log_size_max:
+            self._drop()
+
+    def skip(self, seq: int) -> None:
+        """Hear of the next entry, which the journal has and nobody is about to read."""
+        self.head = seq
+        if self._entries:
+            self.shed(0)
+
+    def shed(self, size_max: int) -> int:
+        """Keep no more than ``size_max`` bytes in memory: the newest entries. Return how many bytes went."""
+        before = self.size
+        while self.size > size_max:
+            self._drop()
+        self._page = {}
+        return before - self.size
 
     def tail(self, seq: int) -> bytes | None:
         """Return what follows the room's handle in the MESSAGE of an entry.
@@ -71,20 +85,25 @@ class RoomLog:
         """Return up to ``count`` entries from ``first`` on, oldest first; those that are gone are left out."""
         in_memory = self.head - len(self._entries) + 1
         found: list[Entry] = []
-        if first < in_memory:
-            found += self._fetch(first, min(count, in_memory - first))
+        if first < in_memory:  # a journal without the first ones goes on into what is in memory
+            fetched = self._fetch(first, min(count, in_memory - first))
+            found += [entry for entry in fetched if entry.seq < in_memory]
         at = max(first, in_memory)
         while at <= self.head and len(found) < count:
             found.append(self._entries[at - in_memory])
             at += 1
         return found
 
+    def _drop(self) -> None:
+        self.size -= len(self._entries.popleft().body) + _ENTRY_OVERHEAD
+        self._tails.popleft()
+
     def _older(self, seq: int) -> bytes | None:
         tail = self._page.get(seq)
         if tail is not None:
             return tail
         in_memory = self.head - len(self._entries) + 1
-        entries = self._fetch(seq, min(_PAGE, in_memory - seq))
+        entries = self._fetch(seq, min(PAGE, in_memory - seq))
         self._page = {entry.seq: encode_tail(entry) for entry in entries}
         if seq not in self._page:
             self.oldest = max(self.oldest, min(self._page, default=in_memory))

@@ -223,6 +223,7 @@ class Intake:
         self.mark = mark
         """The highest id that is settled: all below are too."""
         self._taken_up_to = mark
+        self._floor = mark
         self._held: dict[int, Publish] = {}
         self._held_bytes = 0
         self._taken: OrderedDict[int, bytes] = OrderedDict()
@@ -233,27 +234,26 @@ class Intake:
 
     def raise_to(self, lowest_id: int) -> None:
         """Hear the lowest id still to come: those below will never come, and are not waited for."""
-        if not self._taken and lowest_id - 1 > self.mark:
-            self.mark = self._taken_up_to = lowest_id - 1
-            self._deferred = None
-            for message_id in [message_id for message_id in self._held if message_id < lowest_id]:
-                self._held_bytes -= len(self._held.pop(message_id).body)
+        self._floor = max(self._floor, lowest_id - 1)
+        self._raise()
 
     def offer(self, publish: Publish) -> Published | None:
         """Take what came; return the answer where there is one at once."""
         message_id = publish.message_id
         if message_id <= self.mark:
             return self._answer_again(publish)
-        if message_id <= self._taken_up_to:
-            return None  # its answer is under way
+        if message_id <= self._taken_up_to:  # its answer is under way
+            is_same = self._taken[message_id] == _digest(publish)
+            return None if is_same else Published(publish.room, message_id, Status.ID_REUSED, 0, 0)
+        if message_id > self.mark + UNSETTLED_MAX:
+            return None  # sent again when those before it are settled
         if self._deferred is not None:
             deferred_id, status, wait_ms = self._deferred
             if message_id != deferred_id:
                 return Published(publish.room, message_id, status, 0, wait_ms)
             self._deferred = None
-        is_far = message_id > self._taken_up_to + UNSETTLED_MAX
-        if is_far or self._held_bytes + len(publish.body) > HELD_BYTES_MAX:
-            return None  # sent again when those before it are settled
+        if self._held_bytes + len(publish.body) > HELD_BYTES_MAX:
+            return None  # likewise
         if message_id not in self._held:
             self._held[message_id] = publish
             self._held_bytes += len(publish.body)
@@ -294,6 +294,7 @@ class Intake:
         self._answers[message_id] = answer
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
+        self._raise()
         return Published(room, message_id, status, seq, time_ms)
 
     def fail(self, room: int, *, wait_ms: int) -> list[Published]:
@@ -306,7 +307,17 @@ class Intake:
         held = sorted(self._held)
         self._held.clear()
         self._held_bytes = 0
+        self._raise()
         return [Published(room, message_id, Status.STORAGE, 0, wait_ms) for message_id in (*taken, *held)]
+
+    def _raise(self) -> None:
+        """Go on above the ids that will never come; not while one is on its way into the journal."""
+        if self._taken or self._floor <= self.mark:
+            return
+        self.mark = self._taken_up_to = self._floor
+        self._deferred = None
+        for message_id in [message_id for message_id in self._held if message_id <= self.mark]:
+            self._held_bytes -= len(self._held.pop(message_id).body)
 
     def _answer_again(self, publish: Publish) -> Published | None:
         known = self._answers.get(publish.message_id)

@@ -50,6 +50,11 @@ class Receiver:
         """The entry up to which all came, or are known to be missing."""
         return self._up_to
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether ``read`` has something to return."""
+        return bool(self._ready)
+
     def attach(self, room: int, *, now_s: float) -> None:
         """Go on in another session, which knows the room by handle ``room``: it is told at once where we are."""
         self._room = room
@@ -172,7 +177,8 @@ class Cursor:
             return Gap(self._room, first, min(self._oldest - 1, self._head), RETENTION)
         if self._lost:
             return first
-        if first > self._head or first > self._edge or self._bytes >= BYTES_MAX:
+        edge = min(self._edge, self._up_to + ENTRIES_MAX)  # more credit than that is not used
+        if first > self._head or first > edge or self._bytes >= BYTES_MAX:
             return None
         return first
 

@@ -23,7 +23,7 @@ from ocm.protocol.events import (
     RoomClosed,
 )
 from ocm.protocol.limits import Limits
-from ocm.protocol.reception import MEMBERS_PAGE
+from ocm.protocol.answers import MEMBERS_PAGE
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from ocm.protocol.wire.records import CloseCode
 from tests.campaign.world import ROOM, Person, World
@@ -292,15 +292,19 @@ def test_a_request_whose_session_ends_is_lost_and_said_to_be() -> None:
     assert Answered(number or 0, lost=True) in aiko.happenings
 
 
-def test_who_leaves_while_nobody_can_be_asked_has_left() -> None:
+def test_who_leaves_while_nobody_can_be_asked_leaves_when_somebody_can() -> None:
     stage = Stage("aiko", "bob", policy=Policy(lifetime=Lifetime.PERSIST))
-    _, bob = stage.people
+    aiko, bob = stage.people
     stage.world.links.cut("bob")
     agent_of(bob).leave(ROOM, now_s=stage.world.now_s)
     bob.settle()
     stage.pass_s(60.0)
+    assert seen(aiko, MemberLeft) == []
+    stage.world.links.heal("bob")
+    stage.pass_s(20.0)
     assert Ended(ROOM, None) in bob.happenings
     assert bob.memory.rooms == {}
+    assert [event.member.name for event in seen(aiko, MemberLeft)] == ["bob"]
 
 
 def test_a_guest_of_a_room_that_is_gone_waits_a_little_and_is_told() -> None:
