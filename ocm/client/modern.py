@@ -31,6 +31,8 @@ CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
 LEAVE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hear that we are out of rooms we were about to enter."""
+REMEMBER_AFTER_S: Final = 1.0
+"""How long after something was read that is stored, at the latest."""
 SLEPT_S: Final = 5.0
 """Wall clock ahead of the loop's by so much: the machine slept (TCRP/2 section 5)."""
 _LOOK_S: Final = 5.0
@@ -151,6 +153,7 @@ class Agency:
         self._handed_out = 0
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._remembering: asyncio.TimerHandle | None = None
         self._ahead_s = 0.0
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
@@ -193,14 +196,16 @@ class Agency:
         if self._rooms.get(room.name) is not room:
             return machine.read(now_s=self.now_s())  # what is left of one that we are not in any more
         event = self.agent.read(room.name, now_s=self.now_s())
+        if event is not None and self._remembering is None:
+            self._remembering = self._loop.call_later(REMEMBER_AFTER_S, self._remember)
         self.settle()
         return event
 
-    def post(self, room: ModernRoom, body: bytes) -> int:
-        """Say something in a room; return its message id. Raises ``SendRefused``."""
-        message_id = self.agent.post(room.name, body, now_s=self.now_s())
+    def _remember(self) -> None:
+        """Have it stored up to where rooms were read: who is killed does not read much twice."""
+        self._remembering = None
+        self.agent.flush_reads()
         self.settle()
-        return message_id
 
     def leave(self, room: ModernRoom) -> None:
         """Want to be out of a room; it hears when that is so."""
@@ -412,7 +417,7 @@ class Agency:
         self.agent.close(now_s=self.now_s())
         self.settle()
         self._closed = True
-        for timer in (self._timer, self._watch):
+        for timer in (self._timer, self._watch, self._remembering):
             if timer is not None:
                 timer.cancel()
         for port in self._ports.values():

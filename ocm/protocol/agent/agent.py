@@ -32,6 +32,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.session.path import PathState as Path
+from ocm.protocol.wire import frames
 from ocm.protocol.wire.records import (
     CloseCode,
     Create,
@@ -88,6 +89,8 @@ class Ended:
     room: str
     why: RoomClosed | Removed | None
     """None: we have left."""
+    refusal: Denied | None = None
+    """What the server said to our coming back, where that is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,8 @@ class _Wish:
     password: str | None = field(repr=False)
     was_in: bool
     """Whether we are, or were, a member: as far back as our memory goes."""
-    entered: bool = False
-    """Whether the user was told that we are."""
+    lost_told: bool = False
+    """Whether the user knows that the way to it is lost, and not yet that it is found."""
     leaving: bool = False
     asked: int = 0
     """The id of the request to enter that waits for an answer; 0: none does."""
@@ -139,6 +142,8 @@ class _Wish:
     gone_s: float | None = None
     """When to give the room up."""
     tries_create: bool = False
+    refusal: Denied | None = None
+    """The last answer to our asking for it."""
 
 
 @dataclass(slots=True)
@@ -472,6 +477,7 @@ class Agent:
     def _recognized(self, session: Session, event: Recognized, now_s: float) -> None:
         answer = event.answer
         before, self._current, self._coming = self._current, session, None
+        self._path = PathKind.NONE
         if before is not None:
             before.drop()
             self._forget_questions()
@@ -520,7 +526,7 @@ class Agent:
             return
         if self._closed:
             return
-        self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
+        self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dial_slowly(now_s)  # what it did not like it may not like again
         else:
@@ -546,7 +552,7 @@ class Agent:
         wait_s = DIAL_AFTER_S[min(self._attempt, len(DIAL_AFTER_S) - 1)]
         self._dial_s = now_s + wait_s * (1 + self._jitter() / 4)
         if self._was_connected and self._session is None:
-            self._note_all(ConnectionChanged(Connection.RECONNECTING, self._attempt))
+            self._tell_lost(self._attempt)
 
     # --- entering ---------------------------------------------------------------------------------------
 
@@ -614,9 +620,9 @@ class Agent:
         if seated.more:
             last = max(room.members, default=0)
             self._question(session, Op.MEMBERS, wish, Members(id=self._next_number(), handle=room.handle, after=last))
-        if wish.entered:
-            room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))  # not before: it could be asked nothing
-        wish.entered = True
+        if wish.lost_told:  # and not sooner: it could be asked nothing
+            wish.lost_told = False
+            room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))
         self._events.append(Seating(room.name, again))
         self._look_at_path(session)
 
@@ -647,6 +653,7 @@ class Agent:
             return
         why = RoomClosed(Reason.GONE) if denied.code == Refusal.NOT_FOUND else Removed(Reason.GONE)
         wish.room.end(why)
+        wish.refusal = denied
         self._over(wish)
 
     def _over(self, wish: _Wish) -> None:
@@ -660,7 +667,7 @@ class Agent:
         if wish.was_in:
             wish.was_in = False
             self._memos.append(Left(name))
-            self._events.append(Ended(name, wish.room.over))
+            self._events.append(Ended(name, wish.room.over, wish.refusal))
 
     def _left(self, wish: _Wish) -> None:
         if self._current is not None:
@@ -713,10 +720,10 @@ class Agent:
         told = tuple(question.messages), tuple(question.members)
         self._events.append(Answered(answer.id, *told, refusal=refusal))
 
-    def _read_back(self, room: AgentRoom, message: object) -> None:
+    def _read_back(self, room: AgentRoom, message: frames.Message) -> None:
         for question in self._questions.values():
             if question.op is Op.HISTORY and question.wish.room is room:
-                told = room.remember(message)  # type: ignore[arg-type]
+                told = room.remember(message)
                 if told is not None:
                     question.messages.append(told)
                 return
@@ -745,10 +752,16 @@ class Agent:
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
-    def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
-        for wish in list(self._wishes.values()):
-            if wish.was_in and wish.room.over is None:
-                wish.room.note(event)
+    def _tell_lost(self, attempt: int) -> None:
+        for wish in self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt)):
+            wish.lost_told = True
+
+    def _note_all(self, event: ConnectionChanged | PathChanged) -> list[_Wish]:
+        """Tell every room that we are in; return them."""
+        told = [wish for wish in self._wishes.values() if wish.was_in and wish.room.over is None]
+        for wish in told:
+            wish.room.note(event)
+        return told
 
     def _kind(self, session: Session) -> PathKind:
         channel = session.channel

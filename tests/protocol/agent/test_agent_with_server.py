@@ -258,7 +258,9 @@ def test_a_server_that_stops_is_dialled_again() -> None:
 def test_who_is_told_that_the_room_is_reached_again_can_ask_it() -> None:
     stage = Stage("aiko")
     (aiko,) = stage.people
-    stage.world.crash_server(1.0)
+    for session in list(stage.world.server.reception.sessions.values()):
+        stage.world.server.reception.close(session, CloseCode.GOING_AWAY, "", now_s=stage.world.now_s)
+    stage.world.server.flush()
     while Connection.CONNECTED not in [event.connection for event in seen(aiko, ConnectionChanged)]:
         stage.pass_s(0.001)
         assert stage.world.now_s < 30.0
