@@ -132,8 +132,8 @@ class _Wish:
     password: str | None = field(repr=False)
     was_in: bool
     """Whether we are, or were, a member: as far back as our memory goes."""
-    lost_told: bool = False
-    """Whether the user knows that the way to it is lost, and not yet that it is found."""
+    is_lost_told: bool = False
+    """Whether the user knows that the way to the server is lost, and not yet that it is found."""
     leaving: bool = False
     asked: int = 0
     """The id of the request to enter that waits for an answer; 0: none does."""
@@ -620,8 +620,8 @@ class Agent:
         if seated.more:
             last = max(room.members, default=0)
             self._question(session, Op.MEMBERS, wish, Members(id=self._next_number(), handle=room.handle, after=last))
-        if wish.lost_told:  # and not sooner: it could be asked nothing
-            wish.lost_told = False
+        if wish.is_lost_told:  # not before: it could be asked nothing
+            wish.is_lost_told = False
             room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))
         self._events.append(Seating(room.name, again))
         self._look_at_path(session)
@@ -753,15 +753,14 @@ class Agent:
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
     def _tell_lost(self, attempt: int) -> None:
-        for wish in self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt)):
-            wish.lost_told = True
+        self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt))
+        for wish in self._wishes.values():
+            wish.is_lost_told = wish.is_lost_told or (wish.was_in and wish.room.over is None)
 
-    def _note_all(self, event: ConnectionChanged | PathChanged) -> list[_Wish]:
-        """Tell every room that we are in; return them."""
-        told = [wish for wish in self._wishes.values() if wish.was_in and wish.room.over is None]
-        for wish in told:
-            wish.room.note(event)
-        return told
+    def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
+        for wish in list(self._wishes.values()):
+            if wish.was_in and wish.room.over is None:
+                wish.room.note(event)
 
     def _kind(self, session: Session) -> PathKind:
         channel = session.channel

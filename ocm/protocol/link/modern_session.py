@@ -372,16 +372,16 @@ class ModernSession:
 
     def peek(self, *, now_s: float) -> Load | None:
         """Return the next frame of the next room, round robin."""
-        if self._held is not None:
+        if self._held is not None or self._unreadable_s is not None:
             return self._held
         ready = self._ready
-        while ready and self._unreadable_s is None:
+        while ready:
             link = ready[0]
             try:
                 held = self._held = link.next() if link.carrier is self else None
             except JournalFailed:  # there may be others that can be read, but this one would wait for ever
                 self._unreadable_s = now_s
-                break
+                return None
             if held is None:
                 ready.popleft()
                 continue

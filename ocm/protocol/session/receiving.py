@@ -196,8 +196,7 @@ class Cursor:
             heapq.heappop(self._lost)
         if what >= self._next:  # no max(): a call costs as much as all the rest, and this is once for each delivery
             self._next = what + 1
-        if what > self._sent_up_to:
-            self._sent_up_to = what
+        self._sent_up_to = max(self._sent_up_to, what)
         self._bytes += size - self._sizes.get(what, 0)
         self._sizes[what] = size
 
