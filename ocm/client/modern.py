@@ -158,6 +158,7 @@ class Agency:
         self._ahead_s = 0.0
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
+        self._is_due = False
         self._settled = asyncio.Event()
         self._broken: OcmError | None = None
         self._closed = False
@@ -222,11 +223,18 @@ class Agency:
 
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
+    def settle_soon(self) -> None:
+        """The same at the end of this turn of the loop: what is said in one turn shares datagrams."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.settle)
+
     def settle(self) -> None:
         """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine.
 
         Called from inside itself it does nothing: whoever is in it goes on until nothing is left.
         """
+        self._is_due = False
         if self._settling or self._closed:
             return
         self._settling = True
