@@ -162,9 +162,9 @@ class Session:
         return self.state is SessionState.OVER
 
     @property
-    def asks_by_name(self) -> bool:
-        """Whether it says who we are."""
-        return self._named is not None
+    def has_shown_name(self) -> bool:
+        """Whether it may have told the server who we are."""
+        return self._named is not None and self.greeting is not None
 
     # --- the TLS connection -------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Session:
         """Hear that the connection is gone; what is left of the session lives on datagrams."""
         if self.channel is None:
             self.state = SessionState.OVER
-        else:
+        elif not self.is_over:
             self.channel.stream_lost(now_s=now_s)
         self.look(now_s=now_s)
 
@@ -266,22 +266,21 @@ class Session:
         """End the session without a word: another has taken its place."""
         self.state = SessionState.OVER
         self._out.clear()
+        self.rooms.clear()
+        self._turn.clear()
 
     def seat(self, room: AgentRoom) -> None:
-        """Speak for a room from now on."""
-        for handle in [handle for handle, other in self.rooms.items() if other is room]:
-            del self.rooms[handle]
+        """Speak for a room from now on, by its handle; by another than before no more."""
+        self.unseat(room)
         self.rooms[room.handle] = room
-        self._last_handle = max(self._last_handle, room.handle)
-        if room not in self._turn:
-            self._turn.append(room)
+        self._turn.append(room)
 
     def unseat(self, room: AgentRoom) -> None:
         """Speak for a room no more."""
-        if self.rooms.get(room.handle) is room:
-            del self.rooms[room.handle]
-        if room in self._turn:
-            self._turn.remove(room)
+        self.rooms = {handle: other for handle, other in self.rooms.items() if other is not room}
+        self._turn = deque(other for other in self._turn if other is not room)
+        if self._held is not None and self._held.owner is room:
+            self._held = None
 
     def look(self, *, now_s: float) -> None:
         """See whether the session has come to its end."""
@@ -362,7 +361,11 @@ class Session:
                 raise RemoteProtocolError("the server refuses everybody")
             case SessionState.AUTH, Authenticated():
                 self._recognized(payload, now_s)
+            case SessionState.OPEN, Seated(handle=handle) if handle <= self._last_handle:
+                raise RemoteProtocolError("a handle that names another room")
             case SessionState.OPEN, Denied() | Seated() | Pages() | MemberPage() | Done():
+                if isinstance(payload, Seated):
+                    self._last_handle = payload.handle
                 self._on_event(self, Told(Op(record.operation), payload), now_s)
             case _:
                 raise RemoteProtocolError("a record out of turn")
@@ -388,6 +391,9 @@ class Session:
 
     def _recognized(self, answer: Authenticated, now_s: float) -> None:
         assert self._secrets is not None, "HELLO comes before AUTH"
+        client = None if self._named is None else self._named.client
+        if answer.resumed and bytes.fromhex(answer.client) != client:
+            raise RemoteProtocolError("the server takes us for somebody else")
         port = answer.udp_port
         whereabouts = FixedAddress(self._server_address(port or 1))
         self.channel = Channel(

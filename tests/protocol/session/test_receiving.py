@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.errors import RemoteProtocolError
-from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, Cursor, Receiver
+from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, READY_MAX, SEQ_MAX, Cursor, Receiver
 from ocm.protocol.wire.frames import Gap, Message, Received
 
 ROOM = 7
@@ -95,6 +95,38 @@ def test_gaps_are_bounded() -> None:
     receiver.miss(Gap(ROOM, 10, 10, 1), now_s=0.0)
     with pytest.raises(RemoteProtocolError, match="too many gaps"):
         receiver.miss(Gap(ROOM, 9999, 9999, 1), now_s=0.0)
+
+
+def test_a_flood_of_gaps_takes_no_room() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 10_000):
+        receiver.miss(Gap(ROOM, seq, seq, 1), now_s=0.0)
+    assert read_all(receiver) == [(1, 9_999)]
+    with pytest.raises(RemoteProtocolError, match="too many gaps"):
+        for seq in range(10_000, 20_000):
+            receiver.miss(Gap(ROOM, seq, seq, seq % 2), now_s=0.0)
+    assert len(read_all(receiver)) == READY_MAX
+
+
+def test_nothing_lies_behind_the_end_of_every_log() -> None:
+    receiver = Receiver(ROOM)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.miss(Gap(ROOM, 1, 2**63, 1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 1, SEQ_MAX, 1), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.receive(entry(SEQ_MAX + 1), now_s=0.0)
+    assert read_all(receiver) == [(1, SEQ_MAX)]
+    assert receiver.received() == Received(ROOM, SEQ_MAX, ENTRIES_MAX)
+
+
+def test_in_another_session_the_server_is_told_at_once_where_we_are() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(1), now_s=0.0)
+    receiver.attach(8, now_s=3.0)
+    assert receiver.next_timeout_s() == 3.0
+    assert receiver.received() == Received(8, 1, ENTRIES_MAX - 1)
+    receiver.receive(entry(2), now_s=3.0)
+    assert read_all(receiver) == [1, 2]
 
 
 def test_the_server_is_told_within_100_ms_or_after_64_entries() -> None:
