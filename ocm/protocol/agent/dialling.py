@@ -39,7 +39,8 @@ class Dialler:
         if self._reached_s is None or now_s - self._reached_s >= STEADY_S:
             self._in_a_row = 0
         self._plan(self._in_a_row, now_s)
-        self._in_a_row += 1
+        if self._reached_s is not None:
+            self._in_a_row += 1
 
     def hurry(self, *, now_s: float) -> None:
         """Dial at once where it is to be dialled anyway: what made it wait is another now."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError, SendRefused
 from ocm.protocol.agent.roster import Roster
-from ocm.protocol.entry import Kind, Policy, Reason
+from ocm.protocol.entry import Kind, Policy
 from ocm.protocol.events import Delivery, Event, Gap, LogChanged, Message, Receipt, Removed, RoomClosed
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Entered, Memo, Posted, Read, RoomMemory, Sent, Settled
@@ -125,7 +125,7 @@ class AgentRoom:
             self._note_read(delivered.seq)
             event = self._roster.event_of(delivered)
             if isinstance(event, RoomClosed | Removed):
-                self.end(event)
+                self.end(event, by_log=True)
             elif event is not None:
                 return event
 
@@ -142,17 +142,17 @@ class AgentRoom:
             self._unremembered = 0
             self.memos.append(Read(self.name, self._read_up_to))
 
-    def end(self, why: RoomClosed | Removed | None) -> None:
+    def end(self, why: RoomClosed | Removed | None, *, by_log: bool = False) -> None:
         """Hear that this is no room of ours any more; what was not taken by now never will be.
 
-        Its log says what was taken, where we read it to the end. Where we did not, nobody says what became of
-        messages that are under way.
+        ``by_log``: its log says so. We read it to the end then, and what is not in it was not taken. Otherwise nobody
+        says what became of messages that are under way.
         """
         if self.over is not None:
             return
         self.over = why
         self.detach()
-        if why is None or why.reason is Reason.GONE:
+        if not by_log:
             self.forget_sent()
         for message_id in list(self._texts):
             self._settle(Fate(message_id, Status.CLOSED, 0))

@@ -175,7 +175,6 @@ class Line:
         udp_port: int = 0,
     ) -> Authenticate:
         asked = self.hear(Authenticate)
-        hello = self.session.connection_id
         secrets = session_secrets(
             hello=self._hello,
             answer=self._answer,
@@ -186,12 +185,19 @@ class Line:
         self.channel = Channel(
             Direction.TO_CLIENT,
             secrets,
-            peer_id=hello,
+            peer_id=self.session.connection_id,
             whereabouts=Addresses(randomness=self.client.draws.data),
             randomness=self.client.draws.data,
             traffic=self.traffic,
             now_s=self.client.now_s,
         )
+        self.say_known(client=client, secret=secret, resumed=resumed, udp_port=udp_port)
+        return asked
+
+    def say_known(
+        self, *, client: bytes = CLIENT_ID, secret: bytes = SECRETS[0], resumed: bool = False, udp_port: int = 0
+    ) -> None:
+        """Say AUTH.2."""
         self.say(
             Op.AUTH,
             Stage.COMPLETE,
@@ -203,7 +209,6 @@ class Line:
                 udp_port=udp_port,
             ),
         )
-        return asked
 
     def seat(self, **changes: object) -> Create | Join:
         """Let the client in, as it asks."""
@@ -239,17 +244,22 @@ class Line:
         agent, now_s = self.client.agent, self.client.now_s
         while True:
             up = agent.datagrams_to_send(now_s=now_s)
-            for address, data in up:
-                assert address == SERVER
-                datagram = read_sealed(data)
-                assert datagram is not None
-                assert datagram.connection_id == SERVER_CONNECTION
-                assert self.channel.receive_datagram(datagram, CLIENT, len(data), now_s=now_s)
+            self.take(up)
             down = self.channel.datagrams_to_send(now_s=now_s)
             for _, data in down:
                 agent.receive_datagram(data, SERVER, now_s=now_s)
             if not up and not down:
                 return
+
+    def take(self, datagrams: list[tuple[Address, bytes]]) -> None:
+        """Take datagrams of the client, all of which open."""
+        assert self.channel is not None
+        for address, data in datagrams:
+            assert address == SERVER
+            datagram = read_sealed(data)
+            assert datagram is not None
+            assert datagram.connection_id == SERVER_CONNECTION
+            assert self.channel.receive_datagram(datagram, CLIENT, len(data), now_s=self.client.now_s)
 
 
 class Traffic:
@@ -323,6 +333,24 @@ class Client:
         line = self.connect()
         line.seat(**changes)
         self.store()
+        return line
+
+    def sit_beside(self) -> Line:
+        """Be in the room, and wait for the answer of others that are wanted."""
+        self.enter()
+        line = self.connect()
+        assert line.hear(Join).room != ROOM
+        line.seat()
+        self.store()
+        return line
+
+    def connect_by_datagram(self) -> Line:
+        """Be in the room, and have a path."""
+        self.enter()
+        line = self.connect(udp_port=9001)
+        line.seat()
+        self.store()
+        line.exchange()
         return line
 
     def hand_out(self) -> list[Memo]:
