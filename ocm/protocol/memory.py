@@ -7,7 +7,7 @@ it is first sent, a resume secret before the server is told that we have it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, assert_never
 
 
 class Named(NamedTuple):
@@ -126,6 +126,8 @@ class Memory:
             case Read(room, seq):
                 kept = self._of(room)
                 kept.last = max(kept.last, seq)
+            case _:
+                assert_never(memo)
 
     def _of(self, room: str) -> RoomMemory:
         return self.rooms.setdefault(room, RoomMemory())

@@ -108,19 +108,6 @@ def delivers_out_of_order(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Receiver, "receive", planted)
 
 
-def keeps_what_it_cannot_place(patch: pytest.MonkeyPatch) -> None:
-    """Takes frames of a room whose handle it does not know yet, and forgets them."""
-    from ocm.protocol.agent.session import Session
-
-    receive = Session.receive
-
-    def planted(self: Session, frame: Message, *, now_s: float) -> bool:
-        receive(self, frame, now_s=now_s)
-        return True
-
-    patch.setattr(Session, "receive", planted)
-
-
 def sends_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
     gather = AgentRoom.post
 
@@ -139,7 +126,6 @@ FOUND_BY_STORIES: list[Plant] = [
     acknowledges_before_commit,
     loses_the_dedupe_mark,
     delivers_out_of_order,
-    keeps_what_it_cannot_place,
     sends_before_it_is_stored,
     resends_no_entry,
 ]

@@ -31,6 +31,7 @@ from ocm.protocol.events import (
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
+from ocm.protocol.session.channel import Channel
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.session.path import PathState as Path
 from ocm.protocol.wire.classic import Stage
@@ -259,8 +260,8 @@ class Agent:
 
     def woke(self, *, now_s: float) -> None:
         """Hear that the machine slept, or that its network changed."""
-        if self._current is not None and self._current.channel is not None:
-            self._current.channel.woke(now_s=now_s)
+        if self._current is not None:
+            _channel_of(self._current).woke(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def close(self, *, now_s: float) -> None:
@@ -330,11 +331,10 @@ class Agent:
     def path(self) -> PathState:
         """Return which way messages travel just now."""
         session = self._session
-        if session is None or session.channel is None:
+        if session is None:
             return PathState(PathKind.NONE)
-        lane = session.channel.lane
-        kind = self._kind(session)
-        return PathState(kind, lane.recovery.round_trip.smoothed_s, lane.loss)
+        channel = _channel_of(session)
+        return PathState(_kind_of(channel), channel.lane.recovery.round_trip.smoothed_s, channel.lane.loss)
 
     # --- what sessions say --------------------------------------------------------------------------------
 
@@ -348,12 +348,12 @@ class Agent:
         match event:
             case Recognized():
                 self._recognized(session, event, now_s)
-            case Told(op, answer) if session is self._current:
+            case Told(op, answer):
                 self._told(session, op, answer, now_s)
-            case ReadBack(room, message) if session is self._current:
+            case ReadBack(room, message):
                 self._questions.read_back(room, message)
             case _:
-                pass  # of a session that was replaced
+                assert_never(event)
 
     def _recognized(self, session: Session, event: Recognized, now_s: float) -> None:
         answer = event.answer
@@ -391,8 +391,7 @@ class Agent:
             if session.is_over:
                 self._lost(session, now_s)
             else:
-                channel = session.channel
-                if channel is not None and not channel.stream_up:
+                if not _channel_of(session).stream_up:
                     self._dialler.want(now_s=now_s)
                 self._look_at_path(session)
 
@@ -404,6 +403,7 @@ class Agent:
         for wish in self._live_wishes():
             wish.unasked()
             wish.room.detach()
+            self._gather(wish.room)
             if wish.leaving:
                 self._left(wish)
         if self._dialler.is_stopped:
@@ -444,7 +444,8 @@ class Agent:
         wish.asked = 0
         if isinstance(answer, Seated):
             self._seated(session, wish, answer, now_s)
-        elif isinstance(answer, Denied):
+        else:
+            assert isinstance(answer, Denied), "there are no other answers"
             self._denied(session, wish, answer, now_s)
 
     def _seated(self, session: Session, wish: Wish, seated: Seated, now_s: float) -> None:
@@ -585,23 +586,25 @@ class Agent:
             if wish.was_in:
                 wish.room.note(event)
 
-    def _kind(self, session: Session) -> PathKind:
-        channel = session.channel
-        if channel is None:
-            return PathKind.NONE
-        if channel.carries:
-            return PathKind.UDP
-        return PathKind.TLS if channel.stream_up else PathKind.NONE
-
     def _look_at_path(self, session: Session) -> None:
         """Tell the rooms when messages go another way; TLS while UDP is being tried is how it begins, no change."""
         for room in session.rooms.values():
             self._gather(room)
-        kind = self._kind(session)
-        channel = session.channel
-        is_trying = channel is not None and channel.path.state in {Path.NONE, Path.PROBING}
+        channel = _channel_of(session)
+        kind = _kind_of(channel)
+        is_trying = channel.path.state in {Path.NONE, Path.PROBING}
         if kind is self._path or (kind is PathKind.TLS and is_trying and self._path is PathKind.NONE):
             return
         self._path = kind
-        if kind is not PathKind.NONE:
-            self._note_all(PathChanged(self.path()))
+        self._note_all(PathChanged(self.path()))
+
+
+def _channel_of(session: Session) -> Channel:
+    assert session.channel is not None, "a session that was current has one"
+    return session.channel
+
+
+def _kind_of(channel: Channel) -> PathKind:
+    if channel.carries:
+        return PathKind.UDP
+    return PathKind.TLS if channel.stream_up else PathKind.NONE

@@ -79,4 +79,4 @@ class Dialler:
         if self.is_stopped or self.is_busy:
             return
         wait_s = DIAL_AFTER_S[min(tries, len(DIAL_AFTER_S) - 1)]
-        self._due_s = now_s + wait_s * (1 + self._jitter() / 4)
+        self._due_s = now_s + (wait_s * (1 + self._jitter() / 4) if wait_s else 0.0)

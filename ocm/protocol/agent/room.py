@@ -258,19 +258,17 @@ class AgentRoom:
                 return is_kept
             case frames.Gap():
                 self._receiver.miss(frame, now_s=now_s)
-            case frames.Head(head=head):
-                if head > SEQ_MAX:
+            case _:
+                if frame.head > SEQ_MAX:
                     raise RemoteProtocolError("a log longer than every log")
-                self.head = max(self.head, head)
+                self.head = max(self.head, frame.head)
         return True
 
     def next_load(self, *, now_s: float) -> Load | None:
         """Return the next frame to send; it counts as sent."""
         due_s = self._receiver.next_timeout_s()
-        if due_s is not None and due_s <= now_s:
-            received = self._receiver.received()
-            if received is not None:
-                return Load(write_frame(received), self, received)
+        if due_s is not None and due_s <= now_s and (received := self._receiver.received()) is not None:
+            return Load(write_frame(received), self, received)
         if not self.is_seated or self._spent_s - self._burst_s > now_s:
             return None
         publish = self._publisher.next(now_s=now_s)
@@ -282,13 +280,11 @@ class AgentRoom:
 
     def lost(self, load: Load, *, now_s: float) -> None:
         """Hear that a frame was lost."""
-        match load.key:
-            case Received() as received:
-                self._receiver.lose(received, now_s=now_s)
-            case Publish(message_id=message_id):
-                self._publisher.lose(message_id)
-            case _:
-                pass
+        if isinstance(load.key, Received):
+            self._receiver.lose(load.key, now_s=now_s)
+        else:
+            assert isinstance(load.key, Publish), "a room says nothing else"
+            self._publisher.lose(load.key.message_id)
 
     def rewind(self, *, now_s: float) -> None:
         """Hear that what went over TLS may be lost."""

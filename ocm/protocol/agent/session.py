@@ -226,22 +226,19 @@ class Session:
         times = [self.channel.next_timeout_s()]
         for room in self.rooms.values():
             at_s = room.next_timeout_s()
-            if (
-                at_s is not None and at_s > self._offered_s
-            ):  # else it waits for room in a window or a buffer, not for time
+            # One that is due already waits for room in a window or a buffer, not for time.
+            if at_s is not None and at_s > self._offered_s:
                 times.append(at_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
-    def handle_timeout(self, *, now_s: float) -> bool:
-        """Do what is due; return whether nothing comes over the connection, so that another is to be dialled."""
+    def handle_timeout(self, *, now_s: float) -> None:
+        """Do what is due. Where nothing comes over the connection, it is given up."""
         if self.channel is None or self.is_over:
-            return False
-        is_dead = self.channel.handle_timeout(now_s=now_s)
-        if is_dead:
+            return
+        if self.channel.handle_timeout(now_s=now_s):
             self.gave_up = True
             self.channel.stream_lost(now_s=now_s)
         self.look(now_s=now_s)
-        return is_dead
 
     def request(self, op: Op, payload: Payload) -> None:
         """Ask for something."""
@@ -315,8 +312,8 @@ class Session:
 
     def lost_load(self, load: Load, *, now_s: float) -> None:
         """Tell the room."""
-        if isinstance(load.owner, AgentRoom):
-            load.owner.lost(load, now_s=now_s)
+        assert isinstance(load.owner, AgentRoom), "rooms are all that speaks"
+        load.owner.lost(load, now_s=now_s)
 
     def rewind(self, *, now_s: float) -> None:
         """Tell every room."""

@@ -229,6 +229,17 @@ def test_what_the_server_has_forgotten_is_unknown_and_never_sent_again() -> None
     assert receipts(client) == []
 
 
+def test_what_is_known_behind_what_is_not_is_told() -> None:
+    client = Client()
+    line = client.sit()
+    ids = [client.post(b"%d" % number) for number in range(3)]
+    client.store()
+    line.hear_frames(Publish)
+    line.say_frames(yes(ids[1], 12))
+    resume(client, line, mark=ids[0] + 64)
+    assert receipts(client) == [(ids[0], "unknown", None), (ids[1], "in_room", 12)]
+
+
 def test_a_mark_that_would_use_up_all_ids_is_a_lie() -> None:
     client = Client()
     client.enter()
