@@ -148,14 +148,12 @@ class AgentRoom:
         ``by_log``: its log says so. We read it to the end then, and what is not in it was not taken. Otherwise nobody
         says what became of messages that are under way.
         """
-        if self.over is not None:
-            return
         self.over = why
         self.detach()
         if not by_log:
             self.forget_sent()
-        for message_id in list(self._texts):
-            self._settle(Fate(message_id, Status.CLOSED, 0))
+        for fate in self._publisher.forget(self._last_id):
+            self._settle(Fate(fate.message_id, Status.CLOSED, 0) if fate.status is None else fate)
         if why is not None:
             self.note(why)
 
@@ -372,9 +370,7 @@ class AgentRoom:
         return self._publisher.lowest_id != lowest_id
 
     def _settle(self, fate: Fate) -> None:
-        text = self._texts.pop(fate.message_id, None)
-        if text is None:
-            return
+        text = self._texts.pop(fate.message_id)
         match fate.status:
             case Status.ACCEPTED:
                 receipt = Receipt(fate.message_id, text, Delivery.IN_ROOM, fate.seq)

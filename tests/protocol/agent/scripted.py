@@ -124,6 +124,7 @@ class Line:
     def hear(self, kind: type[P]) -> P:
         """Return the client's next record, which is of this kind."""
         self.listen()
+        assert self._records, "the client says nothing"
         _, payload = self._records.popleft()
         assert isinstance(payload, kind)
         return payload
@@ -303,6 +304,8 @@ class Client:
         """All that were handed out."""
         self._unstored: list[Memo] = []
         self._stored = 0
+        self.left = False
+        """Whether the room is being left."""
         self.agent = Agent(
             self.memory.copy(),
             user="aiko",

@@ -440,3 +440,18 @@ def test_what_was_remembered_as_another_servers_is_not_shown() -> None:
     line = client.open()
     line.greet()
     assert line.hear(Authenticate).secret is None
+
+
+def test_what_waits_for_a_session_that_times_out_is_asked_of_the_next() -> None:
+    client = Client()
+    line = client.connect_by_datagram()
+    line.hear(Stored)
+    client.enter("another")
+    line.deny(480, wait_ms=60_000)
+    line.lose()
+    for _ in range(60):
+        client.agent.datagrams_to_send(now_s=client.now_s)
+        client.pass_s(1.0)
+    assert line.session.is_over
+    assert client.agent.connection is Connection.RECONNECTING
+    assert client.connect(resumed=True).hear(Join).room in {ROOM, "another"}

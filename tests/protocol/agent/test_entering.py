@@ -129,7 +129,9 @@ def test_who_enters_again_while_leaving_waits_until_that_is_done() -> None:
     client.agent.leave(ROOM, now_s=client.now_s)
     client.enter()
     assert client.happened(Ended) == [Ended(ROOM, None)]
-    line.let_leave()
+    asked = line.hear(RoomRequest)
+    line.hear_nothing()
+    line.say(Op.LEAVE, Stage.COMPLETE, Done(id=asked.id))
     assert client.agent.is_in(ROOM)
     line.seat(handle=2, member=3)
     assert client.room.is_seated
@@ -427,3 +429,30 @@ def test_a_named_client_and_its_rooms_are_remembered() -> None:
     client.agent.flush_reads()
     client.store()
     assert client.memory.rooms[ROOM].last == 12
+
+
+def test_what_is_known_when_a_room_ends_is_told() -> None:
+    """Message 2 waits for the fate of 1 to be told in order; with the room both are."""
+    client = Client()
+    line = client.sit()
+    first, second = client.post(b"a"), client.say(b"b")
+    line.hear_frames(Publish)
+    line.say_frames(yes(second, 12), change(11, Kind.CLOSED, b"{}"))
+    assert [(one.message_id, one.delivery) for one in client.read() if isinstance(one, Receipt)] == [
+        (first, Delivery.REFUSED),
+        (second, Delivery.IN_ROOM),
+    ]
+
+
+def test_a_room_is_entered_once_and_one_that_was_not_is_none() -> None:
+    client = Client()
+    client.sit()
+    with pytest.raises(LocalProtocolError, match="once"):
+        client.enter()
+    with pytest.raises(LocalProtocolError, match="not entered"):
+        client.post(b"x", "elsewhere")
+    client.agent.leave("elsewhere", now_s=client.now_s)
+    assert client.happened(Ended) == []
+    client.agent.close(now_s=client.now_s)
+    client.enter("too late")
+    assert client.agent.next_dial_s() is None

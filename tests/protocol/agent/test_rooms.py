@@ -387,6 +387,10 @@ def test_history_is_what_was_asked_for_and_no_more() -> None:
     assert other is not None
     asked = line.hear(History)
     assert (asked.first, asked.count) == (4, 3)
+    client.enter("another")
+    assert line.hear(History).id == other
+    line.seat(handle=2)
+    line.say_frames(text(5, handle=2)._replace(flags=1))
     kept = [text(4), change(5, Kind.JOIN, b"{}"), text(6, b"ours", sender=ME)]
     strays = [text(3), text(7), text(4), text(5), text(6), text(6, handle=8)]
     line.say_frames(*[one._replace(flags=1) for one in kept + strays])

@@ -152,6 +152,10 @@ def test_nothing_is_said_where_there_is_no_space() -> None:
     line.listen()
     client.say()
     assert line.session.data_to_send(space=0, now_s=client.now_s) == b""
+    client.agent.datagrams_to_send(now_s=client.now_s)
+    timeout_s = line.session.next_timeout_s()
+    assert timeout_s is not None
+    assert timeout_s > client.now_s, "it waits for space, not for time"
     assert line.hear_frames(Publish)
 
 
@@ -242,6 +246,8 @@ def test_what_comes_before_its_seat_comes_again() -> None:
     client = Client()
     line = client.connect_by_datagram()
     line.traffic.say(text(1, handle=2))
+    line.exchange()
+    client.pass_s(0.1)
     line.exchange()
     assert not line.traffic.told
     line.traffic.say(text(11))

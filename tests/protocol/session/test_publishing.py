@@ -271,6 +271,15 @@ def test_what_is_held_is_bounded() -> None:
     assert take_all(intake) == [6]
 
 
+def test_what_is_kept_or_settled_need_not_come_again() -> None:
+    intake = Intake()
+    intake.offer(said(1))
+    intake.offer(said(3))
+    assert [intake.keeps(message_id) for message_id in (1, 2, 3)] == [True, False, True]
+    assert take_all(intake) == [1]
+    assert intake.keeps(1)
+
+
 def test_ids_that_will_never_come_are_not_waited_for() -> None:
     intake = Intake()
     for message_id in (5, 9):

@@ -102,9 +102,10 @@ def test_a_flood_of_gaps_takes_no_room() -> None:
     for seq in range(1, 10_000):
         receiver.miss(Gap(ROOM, seq, seq, 1), now_s=0.0)
     assert read_all(receiver) == [(1, 9_999)]
+    for seq in range(10_000, 10_000 + READY_MAX):
+        receiver.miss(Gap(ROOM, seq, seq, seq % 2), now_s=0.0)
     with pytest.raises(RemoteProtocolError, match="too many gaps"):
-        for seq in range(10_000, 20_000):
-            receiver.miss(Gap(ROOM, seq, seq, seq % 2), now_s=0.0)
+        receiver.miss(Gap(ROOM, 20_000, 20_000, 1), now_s=0.0)
     assert len(read_all(receiver)) == READY_MAX
 
 
@@ -236,6 +237,16 @@ def test_of_two_reports_that_were_swapped_the_better_one_holds() -> None:
     cursor.receive(Received(ROOM, 10, ENTRIES_MAX))
     cursor.lose(15)
     assert send(cursor) == list(range(ENTRIES_MAX + 1, ENTRIES_MAX + 21))
+
+
+def test_what_is_not_known_to_have_come_goes_again_over_another_connection() -> None:
+    cursor = Cursor(ROOM, last=0, head=4)
+    send(cursor)
+    cursor.lose(3)
+    cursor.receive(Received(ROOM, 1, ENTRIES_MAX))
+    cursor.rewind()
+    assert cursor.up_to == 1
+    assert send(cursor) == [2, 3, 4]
 
 
 def test_nobody_has_what_was_never_sent() -> None:
