@@ -21,6 +21,10 @@ TELL_AFTER: Final = 64
 """Entries taken before the server is told at once."""
 TELL_AFTER_S: Final = 0.1
 """How long it may otherwise not be told."""
+SEQ_MAX: Final = 2**53 - 1
+"""No log grows so long; places in it stay exact in JSON."""
+READY_MAX: Final = 4 * ENTRIES_MAX
+"""Entries and gaps that may wait to be read: no honest server gets there, for what is unread stops its credit."""
 RETENTION: Final = 1
 """The reason of a gap: these entries are no longer kept."""
 
@@ -62,7 +66,12 @@ class Receiver:
         self._due_s = now_s
 
     def receive(self, message: Message, *, now_s: float) -> bool:
-        """Take an entry; return False when it could not be kept, since it is more than the server may send."""
+        """Take an entry; return False when it could not be kept, since it is more than the server may send.
+
+        Raises ``RemoteProtocolError`` for a place that no log has.
+        """
+        if message.seq > SEQ_MAX:
+            raise RemoteProtocolError("an entry behind the end of every log")
         if message.seq <= self._up_to:
             return True
         if message.seq > self._read_up_to + ENTRIES_MAX:
@@ -74,11 +83,13 @@ class Receiver:
     def miss(self, gap: Gap, *, now_s: float) -> None:
         """Hear that entries will not come. Those of them that did come are given all the same.
 
-        Raises ``RemoteProtocolError`` for more gaps than any log has.
+        Raises ``RemoteProtocolError`` for more gaps than any log has, or one behind the end of every log.
         """
+        if gap.last > SEQ_MAX:
+            raise RemoteProtocolError("a gap behind the end of every log")
         if gap.last <= self._up_to or gap in self._gaps:
             return
-        if len(self._gaps) >= ENTRIES_MAX:
+        if len(self._gaps) >= ENTRIES_MAX or len(self._ready) >= READY_MAX:
             raise RemoteProtocolError("too many gaps")
         self._gaps.append(gap)
         self._move_on(now_s)
@@ -120,9 +131,17 @@ class Receiver:
             if gap is None:
                 break
             self._up_to = min([gap.last, *(seq - 1 for seq in self._early)])
-            self._ready.append(Gap(self._room, following, self._up_to, gap.reason))
+            self._append_gap(Gap(self._room, following, self._up_to, gap.reason))
         self._gaps = [gap for gap in self._gaps if gap.last > self._up_to]
         self._schedule(now_s)
+
+    def _append_gap(self, gap: Gap) -> None:
+        """Let a gap wait to be read, as one with that before it where they are alike: a flood of them takes no room."""
+        before = self._ready[-1] if self._ready else None
+        if isinstance(before, Gap) and before.reason == gap.reason:
+            self._ready[-1] = before._replace(last=gap.last)
+        else:
+            self._ready.append(gap)
 
     def _schedule(self, now_s: float) -> None:
         now = self._now()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.errors import RemoteProtocolError
-from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, Cursor, Receiver
+from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, READY_MAX, SEQ_MAX, Cursor, Receiver
 from ocm.protocol.wire.frames import Gap, Message, Received
 
 ROOM = 7
@@ -95,6 +95,39 @@ def test_gaps_are_bounded() -> None:
     receiver.miss(Gap(ROOM, 10, 10, 1), now_s=0.0)
     with pytest.raises(RemoteProtocolError, match="too many gaps"):
         receiver.miss(Gap(ROOM, 9999, 9999, 1), now_s=0.0)
+
+
+def test_a_flood_of_gaps_takes_no_room() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 10_000):
+        receiver.miss(Gap(ROOM, seq, seq, 1), now_s=0.0)
+    assert read_all(receiver) == [(1, 9_999)]
+    for seq in range(10_000, 10_000 + READY_MAX):
+        receiver.miss(Gap(ROOM, seq, seq, seq % 2), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="too many gaps"):
+        receiver.miss(Gap(ROOM, 20_000, 20_000, 1), now_s=0.0)
+    assert len(read_all(receiver)) == READY_MAX
+
+
+def test_nothing_lies_behind_the_end_of_every_log() -> None:
+    receiver = Receiver(ROOM)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.miss(Gap(ROOM, 1, 2**63, 1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 1, SEQ_MAX, 1), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.receive(entry(SEQ_MAX + 1), now_s=0.0)
+    assert read_all(receiver) == [(1, SEQ_MAX)]
+    assert receiver.received() == Received(ROOM, SEQ_MAX, ENTRIES_MAX)
+
+
+def test_in_another_session_the_server_is_told_at_once_where_we_are() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(1), now_s=0.0)
+    receiver.attach(8, now_s=3.0)
+    assert receiver.next_timeout_s() == 3.0
+    assert receiver.received() == Received(8, 1, ENTRIES_MAX - 1)
+    receiver.receive(entry(2), now_s=3.0)
+    assert read_all(receiver) == [1, 2]
 
 
 def test_the_server_is_told_within_100_ms_or_after_64_entries() -> None:
@@ -204,6 +237,16 @@ def test_of_two_reports_that_were_swapped_the_better_one_holds() -> None:
     cursor.receive(Received(ROOM, 10, ENTRIES_MAX))
     cursor.lose(15)
     assert send(cursor) == list(range(ENTRIES_MAX + 1, ENTRIES_MAX + 21))
+
+
+def test_what_is_not_known_to_have_come_goes_again_over_another_connection() -> None:
+    cursor = Cursor(ROOM, last=0, head=4)
+    send(cursor)
+    cursor.lose(3)
+    cursor.receive(Received(ROOM, 1, ENTRIES_MAX))
+    cursor.rewind()
+    assert cursor.up_to == 1
+    assert send(cursor) == [2, 3, 4]
 
 
 def test_nobody_has_what_was_never_sent() -> None:
