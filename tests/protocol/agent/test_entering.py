@@ -39,10 +39,10 @@ from tests.protocol.agent.scripted import (
 )
 
 
-def again(client: Client, line: Line, **known: object) -> Line:
+def again(client: Client, line: Line, *, resumed: bool = True) -> Line:
     """Lose the connection, and be known on another."""
     line.lose()
-    return client.connect(**({"resumed": True} | known))
+    return client.connect(resumed=resumed)
 
 
 def test_who_makes_a_room_asks_by_create_and_then_by_join() -> None:
@@ -198,7 +198,7 @@ def test_what_a_program_remembers_of_a_room_is_taken_up_once() -> None:
     client.store()
     assert client.memory.rooms == {}
     client.enter()
-    assert line.hear(Stored)
+    line.hear(Stored)
     line.seat(handle=2, member=5)
     assert line.hear_frames(Publish) == []
     assert client.post(b"new") == 1

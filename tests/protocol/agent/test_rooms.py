@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ocm.errors import LocalProtocolError, SendRefused
@@ -57,7 +59,7 @@ def said(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Message)]
 
 
-def resume(client: Client, line: Line, **changes: object) -> Line:
+def resume(client: Client, line: Line, **changes: Any) -> Line:
     line.lose()
     line = client.connect(resumed=True)
     line.seat(**({"resumed": True} | changes))
