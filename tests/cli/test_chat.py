@@ -211,7 +211,9 @@ async def test_it_speaks_japanese(classic_url: str, arguments: list[str], env: d
 
 
 async def test_a_screen_that_knows_ascii_only_gets_escapes(classic_url: str) -> None:
-    async with ocm_command(*seat(classic_url, "aiko", "--lang", "ja", create=True), env={"PYTHONIOENCODING": "ascii"}) as aiko:
+    async with ocm_command(
+        *seat(classic_url, "aiko", "--lang", "ja", create=True), env={"PYTHONIOENCODING": "ascii"}
+    ) as aiko:
         assert "\\u90e8\\u5c4b tea" in await aiko.line()
 
 

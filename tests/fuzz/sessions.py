@@ -13,7 +13,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.link.modern_session import ModernSession, SessionEvent
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.frames import write_frame
+from ocm.protocol.wire.frames import write_frame, write_frames
 from ocm.protocol.wire.records import (
     SUITE,
     VERSION,
@@ -82,9 +82,9 @@ def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEven
         now_s=0.0,
     )
     if is_known:
-        session.receive_data(HELLO + AUTH, now_s=0.0)
+        assert len(list(session.events(HELLO + AUTH, now_s=0.0))) == 1
         session.known(client=bytes(16), resumed=False, secret=bytes(32), udp_port=0, now_s=0.0)
-    events = [event for chunk in chunks for event in session.receive_data(chunk, now_s=0.0)]
+    events = [event for chunk in chunks for event in session.events(chunk, now_s=0.0)]
     session.data_to_send(space=65_536, now_s=0.0)
     assert session.is_over or session.requests <= limits.requests_max
     return events, session.closing, session.requests
@@ -144,13 +144,16 @@ def in_order(events: Iterable[Event]) -> None:
 CUT = b"\x1f\x04\x00"
 CARL = b'{"member":3,"name":"carl","flags":1}'
 CLOSED = b'{"reason":"closed by the host"}'
-SAID = b"".join(map(write_frame, (text(11), change(12, Kind.JOIN, CARL), yes(1), head(20), frames.Gap(1, 13, 19, 1))))
+SAID = write_frames((text(11), change(12, Kind.JOIN, CARL), yes(1), head(20), frames.Gap(1, 13, 19, 1)))
 SEAT = write_record(Op.JOIN, Stage.COMPLETE, seated(1))
+_BYE = write_record(Op.CLOSE, Stage.REQUEST, Closing(code=0))
 TO_CLIENT = (
     CUT + SEAT + write_frames_record(SAID),
     CUT + SEAT + write_frames_record(write_frame(change(11, Kind.CLOSED, CLOSED))),
     CUT + write_record(Op.JOIN, Stage.STATUS, Denied(id=1, code=404)) + SEAT,
     CUT + SEAT + write_record(Op.CLOSE, Stage.REQUEST, Closing(code=1)) + SEAT,
+    CUT + SEAT + write_frames_record(b"\x7f") + _BYE,
+    CUT + SEAT + write_frames_record(write_frame(frames.Close(2, b""))) + _BYE,
 )
 TO_SERVER = (
     b"\0" + CUT + HELLO + AUTH + write_record(Op.AUTH_STORED, Stage.REQUEST, Stored()),
@@ -163,6 +166,9 @@ TO_SERVER = (
     + write_frames_record(write_frame(frames.Publish(1, 1, 0, b"hi")) + write_frame(frames.Received(1, 2, 3)))
     + write_record(0x99, Stage.REQUEST, RoomRequest(id=5, handle=1))
     + write_record(Op.CLOSE, Stage.REQUEST, Closing(code=0)),
+    # Found by fuzzing: behind frames that break the rules, or say goodbye, records of the same piece were heard.
+    b"\1" + CUT + write_frames_record(write_frame(frames.Pong()) + b"\x7f") + _BYE,
+    b"\1" + CUT + write_frames_record(write_frame(frames.Close(1, b""))) + _BYE,
 )
 _TEXT = write_frame(text(11))
 TO_PORT = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, 
 from ocm.protocol.wire.size import Spelling, write_size
 from tests.fuzz import sessions, targets
 from tests.fuzz.targets import TARGETS, Target
+from tests.protocol.agent.scripted import text
 from tests.vectors.classic import OCM_CREATE
 from tests.vectors.modern import HELLO_0
 
@@ -174,15 +175,15 @@ def closes_no_room(patch: pytest.MonkeyPatch) -> None:
 
 
 def hears_one_event_of_a_piece(patch: pytest.MonkeyPatch) -> None:
-    receive = ModernSession.receive_data
+    events = ModernSession.events
 
-    def planted(self: ModernSession, data: bytes, *, now_s: float) -> list[SessionEvent]:
-        return receive(self, data, now_s=now_s)[:1]
+    def planted(self: ModernSession, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
+        return iter(list(events(self, data, now_s=now_s))[:1])
 
-    patch.setattr(ModernSession, "receive_data", planted)
+    patch.setattr(ModernSession, "events", planted)
 
 
-_TWICE = frames.write_frame(sessions.text(11))
+_TWICE = frames.write_frame(text(11))
 SESSION_BUGS: list[tuple[str, Callable[[pytest.MonkeyPatch], None], bytes]] = [
     ("client_session", gives_entries_as_they_come, sessions.CUT + sessions.SEAT + 2 * write_frames_record(_TWICE)),
     ("client_datagram", gives_entries_as_they_come, 2 * sessions.TO_PORT[0]),

@@ -19,13 +19,14 @@ headers = st.builds(
     st.integers(0, Limits().payload_size_max),
     st.sampled_from(Spelling),
 )
-hellos = st.builds(
-    lambda version, size, body: b"\x16\x03" + bytes([version]) + size.to_bytes(2, "big") + b"\x01" + body,
-    st.integers(0, 4),
-    st.integers(1, 2**14),
-    st.binary(max_size=80),
-)
-"""A record of type handshake with a ClientHello in it (RFC 8446 sections 4 and 5.1)."""
+
+
+def client_hello(version: int, size: int, body: bytes) -> bytes:
+    """Return a record of type handshake with a ClientHello in it (RFC 8446 sections 4 and 5.1)."""
+    return b"\x16\x03" + bytes([version]) + size.to_bytes(2, "big") + b"\x01" + body
+
+
+hellos = st.builds(client_hello, st.integers(0, 4), st.integers(1, 2**14), st.binary(max_size=80))
 
 
 @given(headers)

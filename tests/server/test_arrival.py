@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -65,7 +65,7 @@ class Door:
 
 
 @asynccontextmanager
-async def visited(*, admits: bool = True) -> AsyncIterator[Door]:
+async def visited(*, admits: bool = True) -> AsyncGenerator[Door]:
     """Let somebody connect to a door; ``admits``: to one that takes classic connections too."""
     network, door = MemoryNetwork(), Door()
 

@@ -160,7 +160,9 @@ class AgentRoom:
             return
         self.over = why
         self.detach()
-        if not by_log:
+        if by_log:
+            self._start_at(self._read_up_to)  # nothing behind its end is ours
+        else:
             self.forget_sent()
         for fate in self._publisher.forget(self._last_id):
             self._settle(Fate(fate.message_id, Status.CLOSED, 0) if fate.status is None else fate)

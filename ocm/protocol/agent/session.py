@@ -178,6 +178,7 @@ class Session:
         try:
             while self.state is not SessionState.OVER and (record := self._reader.next()) is not None:
                 self._on_record(record, now_s)
+                self._heed_channel()  # what comes behind a broken rule or a goodbye counts no more
         except RemoteProtocolError as error:
             self.close(CloseCode.PROTOCOL, str(error))
         self.look(now_s=now_s)
@@ -286,15 +287,7 @@ class Session:
 
     def look(self, *, now_s: float) -> None:
         """See whether the session has come to its end."""
-        channel = self.channel
-        if channel is not None and not self.is_over:
-            if channel.fault is not None:
-                self.close(CloseCode.PROTOCOL, str(channel.fault))
-            elif channel.farewell is not None:
-                self.closing = CloseCode.of(channel.farewell.code)
-                self.state = SessionState.OVER
-            elif channel.is_dead:
-                self.state = SessionState.OVER
+        self._heed_channel()
         self._on_change(self, now_s)
 
     # --- what the channel carries -------------------------------------------------------------------------
@@ -345,6 +338,17 @@ class Session:
                 raise RemoteProtocolError("a frame of clients came from a server")
 
     # --- helpers ----------------------------------------------------------------------------------------
+
+    def _heed_channel(self) -> None:
+        channel = self.channel
+        if channel is not None and not self.is_over:
+            if channel.fault is not None:
+                self.close(CloseCode.PROTOCOL, str(channel.fault))
+            elif channel.farewell is not None:
+                self.closing = CloseCode.of(channel.farewell.code)
+                self.state = SessionState.OVER
+            elif channel.is_dead:
+                self.state = SessionState.OVER
 
     def _on_record(self, record: ControlRecord, now_s: float) -> None:
         if record.operation == Op.FRAMES:

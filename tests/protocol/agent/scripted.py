@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.agent import Agent, AgentEvent, AgentRoom, Session
@@ -57,9 +57,9 @@ ROOM: Final = "room"
 ME: Final = 2
 
 
-def seated(number: int, **changes: object) -> Seated:
+def seated(number: int, **changes: Any) -> Seated:
     """The answer to CREATE and JOIN: member 2 of a room that member 1 made."""
-    said: dict[str, object] = {
+    said: dict[str, Any] = {
         "id": number,
         "member": ME,
         "handle": 1,
@@ -75,7 +75,7 @@ def seated(number: int, **changes: object) -> Seated:
         "host": 1,
         "members": [MemberRow(1, "bob"), MemberRow(ME, "aiko")],
     }
-    return Seated(**(said | changes))  # type: ignore[arg-type]
+    return Seated(**(said | changes))
 
 
 def text(seq: int, body: bytes = b"hello", *, sender: int = 1, message_id: int = 0, handle: int = 1) -> Message:
@@ -211,7 +211,7 @@ class Line:
             ),
         )
 
-    def seat(self, **changes: object) -> Create | Join:
+    def seat(self, **changes: Any) -> Create | Join:
         """Let the client in, as it asks."""
         self.listen()
         op, asked = self._records.popleft()
@@ -323,14 +323,22 @@ class Client:
         session = self.agent.opened(server_key=key, server_address=address_of, now_s=self.now_s)
         return Line(self, session, key)
 
-    def connect(self, *, key: bytes = KEY, **known: object) -> Line:
+    def connect(
+        self,
+        *,
+        key: bytes = KEY,
+        client: bytes = CLIENT_ID,
+        secret: bytes = SECRETS[0],
+        resumed: bool = False,
+        udp_port: int = 0,
+    ) -> Line:
         """Have a connection on which the server knows us."""
         line = self.open(key=key)
         line.greet()
-        line.recognize(**known)  # type: ignore[arg-type]
+        line.recognize(client=client, secret=secret, resumed=resumed, udp_port=udp_port)
         return line
 
-    def sit(self, **changes: object) -> Line:
+    def sit(self, **changes: Any) -> Line:
         """Be in the room."""
         self.enter()
         line = self.connect()

@@ -6,6 +6,7 @@ import pytest
 
 from ocm.protocol.agent import Answered, Replaced
 from ocm.protocol.agent.agent import HELLO_TIMEOUT_S
+from ocm.protocol.agent.dialling import DIAL_AFTER_S
 from ocm.protocol.agent.session import SessionState
 from ocm.protocol.events import Connection, ConnectionChanged, PathChanged, PathKind
 from ocm.protocol.memory import Memory, Named
@@ -54,14 +55,14 @@ def test_attempts_come_less_and_less_often() -> None:
     client = Client(jitter=0.5)
     client.enter()
     waits: list[float] = []
-    for _ in range(6):
+    for _ in range(10):
         client.agent.dialling(now_s=client.now_s)
         client.agent.dial_failed(now_s=client.now_s)
         due_s = client.agent.next_dial_s()
         assert due_s is not None
         waits.append((due_s - client.now_s) / 1.125)
         client.now_s = due_s
-    assert waits == pytest.approx([0.5, 1.0, 2.0, 4.0, 4.0, 4.0])
+    assert waits == pytest.approx([*DIAL_AFTER_S[1:], 4.0, 4.0])
 
 
 def test_a_server_that_hangs_up_at_once_is_not_dialled_at_once_for_ever() -> None:
@@ -75,7 +76,7 @@ def test_a_server_that_hangs_up_at_once_is_not_dialled_at_once_for_ever() -> Non
         waits.append(due_s - client.now_s)
         client.now_s = due_s
         line = client.connect(resumed=True)
-    assert waits == pytest.approx([0.0, 0.5, 1.0, 2.0, 4.0])
+    assert waits == pytest.approx(DIAL_AFTER_S[:5])
     client.pass_s(10.0)
     line.close(CloseCode.IDLE)
     assert client.agent.next_dial_s() == client.now_s
@@ -96,7 +97,7 @@ def test_after_a_quarrel_while_another_is_dialled_nothing_changes() -> None:
     line.close(CloseCode.FLOOD)
     assert client.agent.next_dial_s() is None
     client.agent.dial_failed(now_s=client.now_s)
-    assert client.agent.next_dial_s() == client.now_s + 0.5
+    assert client.agent.next_dial_s() == client.now_s + DIAL_AFTER_S[1]
 
 
 def test_a_server_that_does_not_recognise_us_in_time_is_given_up() -> None:
@@ -110,7 +111,7 @@ def test_a_server_that_does_not_recognise_us_in_time_is_given_up() -> None:
     client.pass_s(1.0)
     assert line.session.is_over
     line.hear_nothing()
-    assert client.agent.next_dial_s() == client.now_s + 0.5
+    assert client.agent.next_dial_s() == client.now_s + DIAL_AFTER_S[1]
     assert client.agent.next_timeout_s() is None
     line.say_known()
     assert client.agent.connection is Connection.RECONNECTING
@@ -361,11 +362,10 @@ def test_a_session_with_no_way_left_is_over() -> None:
     assert client.read() == [ConnectionChanged(Connection.RECONNECTING, 0)]
     client.agent.dialling(now_s=client.now_s)
     client.agent.dial_failed(now_s=client.now_s)
-    client.connect(resumed=True)
-    assert client.read() == [
-        ConnectionChanged(Connection.RECONNECTING, 1),
-        ConnectionChanged(Connection.CONNECTED, 1),
-    ]
+    line = client.connect(resumed=True)
+    assert client.read() == [ConnectionChanged(Connection.RECONNECTING, 1)]
+    line.seat(resumed=True)
+    assert client.read() == [ConnectionChanged(Connection.CONNECTED, 1)]
 
 
 def test_a_connection_over_which_nothing_comes_is_given_up() -> None:
@@ -393,7 +393,7 @@ def test_a_refused_name_ends_the_attempt() -> None:
     assert line.session.closing is CloseCode.PROTOCOL
     line.hear(Authenticate)
     assert line.hear(Closing).reason == "the server refuses everybody"
-    assert client.agent.next_dial_s() == client.now_s + 0.5
+    assert client.agent.next_dial_s() == client.now_s + DIAL_AFTER_S[1]
 
 
 def test_datagrams_of_nobody_are_dropped() -> None:

@@ -7,9 +7,11 @@ from functools import partial
 
 import pytest
 
+from ocm.protocol.address import Address
 from ocm.protocol.agent import Agent, AgentRoom, Session
 from ocm.protocol.agent.dialling import Dialler
 from ocm.protocol.agent.questions import Question, Questions
+from ocm.protocol.agent.wish import Wish
 from ocm.protocol.memory import Memo, Named
 from ocm.protocol.session.publishing import Publisher, Settled
 from ocm.protocol.wire.frames import Frame, Message, Published
@@ -94,8 +96,8 @@ def forgets_what_waited_behind(patch: pytest.MonkeyPatch) -> None:
 def shows_the_secret_to_any_server(patch: pytest.MonkeyPatch) -> None:
     opened = Agent.opened
 
-    def planted(self: Agent, *, server_key: bytes, server_address: object, now_s: float) -> Session:
-        session = opened(self, server_key=server_key, server_address=server_address, now_s=now_s)  # type: ignore[arg-type]
+    def planted(self: Agent, *, server_key: bytes, server_address: Callable[[int], Address], now_s: float) -> Session:
+        session = opened(self, server_key=server_key, server_address=server_address, now_s=now_s)
         session._named = self._named
         return session
 
@@ -114,11 +116,17 @@ def keeps_what_it_cannot_place(patch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_a_seat_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Agent, "_is_wanted", lambda *_: True)
+    def planted(self: Agent, session: Session, wish: Wish, handle: int) -> None:
+        pass
+
+    patch.setattr(Agent, "_leave", planted)
 
 
 def joins_while_it_leaves(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Questions, "is_leaving", lambda *_: False)
+    def planted(self: Questions, name: str) -> bool:
+        return False
+
+    patch.setattr(Questions, "is_leaving", planted)
 
 
 def believes_every_page(patch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.protocol.agent import AgentEvent
+from ocm.protocol.agent.dialling import DIAL_AFTER_S
 from ocm.protocol.agent.session import SessionState
 from ocm.protocol.entry import Kind
 from ocm.protocol.events import Event, PathChanged, PathKind
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.frames import Gap, Ping, Pong, Publish, Received, write_frame
+from ocm.protocol.wire.frames import Gap, Ping, Pong, Publish, Received, write_frame, write_frames
 from ocm.protocol.wire.records import (
     CloseCode,
     Closing,
@@ -75,17 +76,17 @@ def test_what_comes_out_of_turn_ends_it(data: bytes) -> None:
     line.say_bytes(data)
     assert line.session.closing is CloseCode.PROTOCOL
     line.say_bytes(data)
-    assert client.agent.next_dial_s() == client.now_s + 0.5
+    assert client.agent.next_dial_s() == client.now_s + DIAL_AFTER_S[1]
 
 
-@pytest.mark.parametrize("changes", [{"resumed": True}, {"resumed": True, "client": b"d" * 16}])
-def test_a_server_that_resumes_somebody_else_ends_it(changes: dict[str, object]) -> None:
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_server_that_resumes_somebody_else_ends_it(is_known: bool) -> None:
     client = Client()
-    if "client" in changes:
+    if is_known:
         client.sit().lose()
     else:
         client.enter()
-    line = client.connect(**changes)
+    line = client.connect(client=b"d" * 16, resumed=True)
     assert line.session.closing is CloseCode.PROTOCOL
     assert line.hear(Closing).reason == "the server takes us for somebody else"
 
@@ -274,7 +275,7 @@ def conversation(client: Client) -> list[bytes]:
     changed = change(13, Kind.JOIN, b'{"member":3,"name":"carl"}')
     return [
         write_record(Op.JOIN, Stage.COMPLETE, seated(1)),
-        write_frames_record(b"".join(map(write_frame, (text(11), text(12), changed, yes(1), head(20))))),
+        write_frames_record(write_frames((text(11), text(12), changed, yes(1), head(20)))),
         write_record(Op.END, Stage.STATUS, Denied(id=2, code=403)),
         write_frames_record(write_frame(Gap(1, 14, 19, 1))),
         write_record(Op.CLOSE, Stage.REQUEST, Closing(code=1)),
