@@ -414,7 +414,7 @@ def test_a_leave_under_way_when_the_session_ends_is_said_again() -> None:
     line.seat(handle=1, resumed=True)
     asked = line.hear(RoomRequest)
     line.say(Op.LEAVE, Stage.COMPLETE, Done(id=asked.id))
-    assert client.agent.events() == [Ended(ROOM, None)]
+    assert client.happened(Ended) == [Ended(ROOM, None)]
     assert not client.agent.is_leaving
 
 
