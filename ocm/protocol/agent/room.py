@@ -185,8 +185,12 @@ class AgentRoom:
 
     @property
     def up_to(self) -> int:
-        """The entry up to which all came."""
-        return self._receiver.up_to
+        """The entry up to which all was read: behind it the next session goes on.
+
+        What waits to be read comes again, though we have it. A server that went on behind that would send 256 entries
+        more than what was read leaves room for, and over TLS it does not send again what could not be kept.
+        """
+        return self._receiver.read_up_to
 
     @property
     def lowest_id(self) -> int:
@@ -234,7 +238,7 @@ class AgentRoom:
         self._burst_s = (burst - 1) / rate * SHARE
         self._handle = seated.handle
         self._publisher.attach(seated.handle, mark=seated.mark)
-        self._receiver.attach(seated.handle, now_s=now_s)
+        self._receiver.attach(seated.handle, start=seated.start, now_s=now_s)
         self._last_id = max(self._last_id, seated.mark)
         self.is_seated = True
         self.memos.append(Entered(self.name, log_id, self._read_up_to, self._last_id))
@@ -299,7 +303,7 @@ class AgentRoom:
         """Hear that what went over TLS may be lost."""
         if self.is_seated:
             self._publisher.rewind()
-            self._receiver.attach(self._handle, now_s=now_s)
+            self._receiver.tell_again(now_s=now_s)
 
     def next_timeout_s(self) -> float | None:
         """When there is something to send that there is not now."""

@@ -264,7 +264,7 @@ def test_what_comes_over_a_connection_that_was_given_up_is_heard() -> None:
     line.lose()
     line.lose()
     line.say_frames(text(11))
-    assert client.room.up_to == 11
+    assert client.room.head == 11
 
 
 # --- any pieces -----------------------------------------------------------------------------------------------
