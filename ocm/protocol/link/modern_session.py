@@ -199,7 +199,7 @@ class ModernSession:
 
     # --- the TLS connection -------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
+    def events(self, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
         """Take decrypted bytes; give what the client wants, oldest first: each before what came behind it is read.
 
         So it has to be iterated to its end. What breaks the rules ends the session.
@@ -357,10 +357,8 @@ class ModernSession:
 
     def unseat(self, link: ModernLink) -> None:
         """Let a door speak through this session no more."""
-        if self.links.get(link.handle) is link:
-            del self.links[link.handle]
-        if link.carrier is self:
-            link.detach()
+        del self.links[link.handle]
+        link.detach()
 
     def wake(self, link: ModernLink) -> None:
         """Hear that a door has something to send."""
@@ -372,20 +370,25 @@ class ModernSession:
 
     def peek(self, *, now_s: float) -> Load | None:
         """Return the next frame of the next room, round robin."""
-        while self._held is None and self._ready and self._unreadable_s is None:
-            link = self._ready[0]
+        if self._held is not None or self._unreadable_s is not None:
+            return self._held
+        ready = self._ready
+        while ready:
+            link = ready[0]
             try:
-                self._held = link.next() if link.carrier is self else None
+                held = self._held = link.next() if link.carrier is self else None
             except JournalFailed:  # there may be others that can be read, but this one would wait for ever
                 self._unreadable_s = now_s
-                break
-            if self._held is None:
-                self._ready.popleft()
+                return None
+            if held is None:
+                ready.popleft()
                 continue
-            self._ready.rotate(-1)
-            if isinstance(self._held.key, int):
+            if len(ready) > 1:
+                ready.rotate(-1)
+            if isinstance(held.key, int):
                 self._head_s = now_s + HEAD_AFTER_S
-        return self._held
+            return held
+        return None
 
     def pop(self) -> None:
         """Hear that it is on its way."""
