@@ -164,11 +164,13 @@ async def test_a_file_of_500_lines_arrives_whole(url: str) -> None:
     with tempfile.TemporaryFile() as file:
         file.write("\n".join(lines).encode())
         file.seek(0)
-        async with chatting(url, "aiko", create=True) as aiko:
-            async with ocm_command(*seat(url, "bob"), stdin=file.fileno()) as bob:
-                assert await aiko.expect("bob has joined")
-                assert [await aiko.line() for _ in lines] == [f"bob: {line}" for line in lines]
-                assert await bob.finish() == (0, "")
+        async with (
+            chatting(url, "aiko", create=True) as aiko,
+            ocm_command(*seat(url, "bob"), stdin=file.fileno()) as bob,
+        ):
+            assert await aiko.expect("bob has joined")
+            assert [await aiko.line() for _ in lines] == [f"bob: {line}" for line in lines]
+            assert await bob.finish() == (0, "")
 
 
 async def test_the_null_device_enters_and_leaves(classic_url: str) -> None:

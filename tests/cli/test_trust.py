@@ -56,8 +56,8 @@ async def test_a_person_who_says_yes_is_not_asked_again(server: ocm.EmbeddedServ
     assert json.loads(kept.read_text()) == {f"127.0.0.1:{server.tcp_port}": server.fingerprint}
     async with on_terminal(*command, home=tmp_path) as aiko:
         assert "trust" not in await aiko.until(badge_of(server.url))
-    async with chatting(without_pin(server.url), "bob", create=True, home=tmp_path):
-        pass  # in a pipe, too
+        async with chatting(without_pin(server.url), "bob", home=tmp_path):
+            pass  # in a pipe, too
 
 
 @pytest.mark.parametrize("answer", ["no", "", "y es"])
