@@ -85,6 +85,8 @@ def _check(options: ChatOptions, words: Words) -> Answers:
         room=None if room is None else check_room(room, words),
         user=None if options.user is None else check_user(options.user, words),
     )
+    if options.policy is not None and server is not None and not parse_url(server).secure:
+        raise CommandFailed(words("chat.policy_classic"), status=MISUSED)
     if options.as_json and not answers.is_complete:
         raise CommandFailed(words("chat.json_asks_nothing"), status=MISUSED)
     return answers

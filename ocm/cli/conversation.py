@@ -43,7 +43,9 @@ class Conversation:
             if listener.done():
                 return listener.result()
             self._left = True
-            await self._room.leave(drain=typist.done())
+            typed_all = typist.done()
+            typist.cancel()  # who reads on while the room is left would only be told that it is closed
+            await self._room.leave(drain=typed_all)
             return await listener
         except BrokenPipeError:
             await self._room.leave(drain=False)
@@ -59,6 +61,8 @@ class Conversation:
         ended = False
         plaintext = self._room.plaintext_members
         async for event in self._room:
+            if self._left and isinstance(event, ocm.Receipt) and event.code == "closed":
+                continue  # we did not wait for it: ``left`` says how many these are
             self._view.event(event)
             if self._room.plaintext_members != plaintext:
                 plaintext = self._room.plaintext_members

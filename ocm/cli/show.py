@@ -16,7 +16,7 @@ _TEXT_SHOWN_MAX: Final = 60
 _ATTEMPTS_TOLD: Final = 4
 """One in so many attempts to reconnect is told."""
 _NEWLINE_SIGN: Final = " \N{RETURN SYMBOL} "
-_MISLEADING: Final = frozenset("*＊:：\"'<>")
+_MISLEADING: Final = frozenset("*＊:：\"'<>~～!！")
 """In a name they could pass for our own punctuation: ``* alice has joined.``"""
 
 
@@ -110,7 +110,7 @@ def _show_receipt(receipt: ocm.Receipt, words: Words) -> str | None:
     text = show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX))
     match receipt.delivery:
         case ocm.Delivery.REFUSED:
-            return words("chat.refused", text=text, code=receipt.code or "")
+            return words("chat.refused", text=text, code=ocm.safe_text(receipt.code or ""))
         case ocm.Delivery.UNKNOWN:
             return words("chat.unknown", text=text)
         case _:
@@ -150,6 +150,7 @@ class TextView:
         self._screen = screen
         self._words = words
         self._interactive = interactive
+        self._has_told_of_way = False
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Say where we are, and how private it is."""
@@ -166,7 +167,11 @@ class TextView:
             self._note("chat.hint")
 
     def event(self, event: ocm.Event) -> None:
-        """Show an event."""
+        """Show an event. That messages travel by UDP is how it should be: that it is so again is worth a line."""
+        if isinstance(event, ocm.PathChanged):
+            if event.path.kind is ocm.PathKind.UDP and not self._has_told_of_way:
+                return
+            self._has_told_of_way = True
         line = show_event(event, self._words)
         if line is not None:
             self._screen.line(line)
@@ -196,7 +201,11 @@ class TextView:
 
     def not_done(self, error: ocm.OcmError) -> None:
         """Say why not."""
-        if isinstance(error, ocm.RoomRefused) and f"refusal.{error.code}" in self._words:
+        if isinstance(error, ocm.LocalProtocolError):
+            self._note("chat.not_in_classic")
+        elif isinstance(error, ocm.RoomRefused) and error.code == ocm.Refusal.NOT_FOUND:
+            self._note("chat.nobody")
+        elif isinstance(error, ocm.RoomRefused) and f"refusal.{error.code}" in self._words:
             self._note(f"refusal.{error.code}")
         else:
             self._note("fault.other", detail=show_text(str(error)))

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final
+from typing import Final, cast
 
 import ocm
 from ocm.cli.faults import CommandFailed
@@ -67,9 +67,12 @@ class KnownServers:
             raise self._failed(error.strerror) from None
         except ValueError:
             raise self._failed("JSON") from None
-        if not isinstance(read, dict) or not all(isinstance(text, str) for pair in read.items() for text in pair):
+        if not isinstance(read, dict):
             raise self._failed("JSON")
-        return read
+        known = cast("dict[str, object]", read)  # what JSON calls its keys is always text
+        if not all(isinstance(fingerprint, str) for fingerprint in known.values()):
+            raise self._failed("JSON")
+        return cast("dict[str, str]", known)
 
     def _failed(self, detail: str | None) -> CommandFailed:
         return CommandFailed(self._words("trust.file", path=self._path, detail=detail or ""))

@@ -237,6 +237,23 @@ async def test_a_host_removes_a_member_who_is_told_and_does_not_come_back(networ
 
 
 @simulated
+async def test_the_server_sits_in_a_room_and_removes_whom_it_likes(network: Network) -> None:
+    async with (
+        ocm.serve(URL) as server,
+        await server.create("r", "referee") as referee,
+        sitting(server.url, "ben") as room,
+    ):
+        assert room.policy == ocm.Policy()
+        await referee.send("welcome")
+        assert (await next_message(room)).sender == ocm.Person("referee")
+        await room.send("thanks")
+        assert await soon(2, referee) == [MemberJoined(BEN), Message(BEN, "thanks", 4)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert server.kick("r", "ben")
+        assert (await rest(room))[-1] == ocm.Removed(Reason.KICKED)
+        assert not server.kick("r", "ben")
+
+
+@simulated
 async def test_only_the_host_removes_closes_or_raises(network: Network) -> None:
     async with (
         ocm.serve(URL) as server,
@@ -425,6 +442,21 @@ async def test_what_was_heard_before_leaving_can_be_read_after_it(network: Netwo
         await room.leave()
         assert [event.text for event in await rest(room) if isinstance(event, Message)] == VERSE
         assert await rest(room) == []
+
+
+@simulated
+async def test_who_reads_while_the_room_is_left_in_a_hurry_hears_of_all_that_was_not_said(network: Network) -> None:
+    async with (
+        ocm.serve(URL) as server,
+        sitting(server.url, "aiko", create=True),
+        sitting(server.url, "ben") as room,
+    ):
+        reading = asyncio.create_task(rest(room))
+        await asyncio.sleep(1)  # virtual: it waits for news by now
+        posted = [room.post(line) for line in VERSE * 20]
+        await room.leave(drain=False)
+        told = [event.message_id for event in await reading if isinstance(event, Receipt)]
+        assert sorted(told) == posted
 
 
 @simulated
