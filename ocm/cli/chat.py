@@ -131,8 +131,8 @@ class _Chat:
                     raise CommandFailed(sentence) from None
                 self._screen.line(f"* {sentence}")
                 self._answers.forget(error)
-            except Untrusted as failed:
-                self._view().failed("untrusted", failed.sentence)
+            except CommandFailed as failed:
+                self._view().failed("untrusted" if isinstance(failed, Untrusted) else "failed", failed.sentence)
                 raise
 
     def _trust(self) -> Trust:

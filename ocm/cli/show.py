@@ -158,6 +158,8 @@ class TextView:
         self._screen = screen
         self._words = words
         self._interactive = interactive
+        self._is_detour = False
+        """Whether it was said that messages do not travel as they should."""
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Say where we are, and how private it is."""
@@ -174,7 +176,11 @@ class TextView:
             self._note("chat.hint")
 
     def event(self, event: ocm.Event) -> None:
-        """Show an event."""
+        """Show an event. That messages travel by UDP is worth a line only where they did not."""
+        if isinstance(event, ocm.PathChanged):
+            was_detour, self._is_detour = self._is_detour, event.path.kind is not ocm.PathKind.UDP
+            if not (was_detour or self._is_detour):
+                return
         line = show_event(event, self._words)
         if line is not None:
             self._screen.line(line)

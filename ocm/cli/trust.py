@@ -25,6 +25,7 @@ KNOWN_MAX: Final = 10_000
 _KNOWN_SIZE_MAX: Final = 4 * 2**20
 _LINE: Final = re.compile(r"(\S+:\d+) ([0-9a-f]{64})")
 _GROUP: Final = 4
+_GROUPS_ON_LINE: Final = 8
 _YES: Final = frozenset({"yes", "はい"})
 
 
@@ -117,10 +118,13 @@ class Trust:
 
     def changed(self, text: str, error: ocm.ServerUntrusted) -> Untrusted:
         """Say that the server at the address ``text``, as it was given, has another key than it must have."""
-        url, shown = parse_url(text), error.fingerprint
-        key = "trust.changed" if url.fingerprint is None else "trust.not_pinned"
-        values = {"server": ocm.safe_text(name_of(url)), "fingerprint": grouped(shown) or "?", "path": self._known.path}
-        return Untrusted(self._words(key, **values))
+        url, key = parse_url(text), error.fingerprint or "?"
+        words, server, path = self._words, ocm.safe_text(name_of(url)), self._known.path
+        if url.fingerprint is not None:
+            return Untrusted(words("trust.not_pinned", server=server, fingerprint=key))
+        if self._known.find(url) is not None:
+            return Untrusted(words("trust.changed", server=server, fingerprint=key, path=path))
+        return Untrusted(words("trust.no_authority", server=server, fingerprint=key))
 
     async def _ask(self, url: ServerUrl, shown: str) -> None:
         words, server = self._words, ocm.safe_text(name_of(url))
@@ -128,7 +132,8 @@ class Trust:
             pinned = ocm.safe_text(str(replace(url, fingerprint=shown)))
             raise Untrusted(words("trust.nobody_asks", server=server, url=pinned))
         self._screen.line(f"* {words('trust.unknown', server=server)}")
-        self._screen.line(f"    {grouped(shown)}")
+        for line in grouped(shown).split("\n"):
+            self._screen.line(f"    {line}")
         while True:
             self._screen.write(words("trust.ask"))
             answer = await self._stdin.line()
@@ -139,8 +144,10 @@ class Trust:
 
 
 def grouped(fingerprint: str) -> str:
-    """Return a fingerprint in groups that two people can compare aloud."""
-    return " ".join(fingerprint[at : at + _GROUP] for at in range(0, len(fingerprint), _GROUP))
+    """Return a fingerprint in groups that two people can compare aloud, on two lines."""
+    groups = [fingerprint[at : at + _GROUP] for at in range(0, len(fingerprint), _GROUP)]
+    lines = [groups[at : at + _GROUPS_ON_LINE] for at in range(0, len(groups), _GROUPS_ON_LINE)]
+    return "\n".join(" ".join(line) for line in lines)
 
 
 def name_of(url: ServerUrl) -> str:
