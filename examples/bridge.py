@@ -3,8 +3,8 @@
 Relayed lines carry a mark, and lines with the mark are never relayed: however many bridges there are, nothing runs
 in circles.
 
-Run it: python examples/bridge.py                                     two servers of its own, and somebody in each
-        python examples/bridge.py tcrp://one/lobby tcrp://two/lobby   until one of the rooms is closed
+Run it: python examples/bridge.py                  two servers of its own, and somebody in each
+        python examples/bridge.py URL URL          two rooms, tcrps://host/room#fp=..., until one of them is closed
 """
 
 import asyncio
@@ -41,13 +41,13 @@ async def relay(source: ocm.Room, target: ocm.Room) -> None:
 async def main() -> None:
     """Let Aiko and Ben talk, each at a server of their own."""
     async with (
-        ocm.serve("tcrp://127.0.0.1:0") as one,
-        ocm.serve("tcrp://127.0.0.1:0") as other,
+        ocm.serve("tcrps://127.0.0.1:0") as one,
+        ocm.serve("tcrps://127.0.0.1:0") as other,
         await one.create("tea", "aiko") as aiko,
         await other.create("coffee", "ben") as ben,
         asyncio.TaskGroup() as group,
     ):
-        urls = (one.url.replace("?", "/tea?"), other.url.replace("?", "/coffee?"))
+        urls = (one.url.replace("#", "/tea#"), other.url.replace("#", "/coffee#"))
         group.create_task(bridge(*urls))
         group.create_task(show(ben, answer="hello from the coffee room"))
         async for event in aiko:

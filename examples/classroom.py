@@ -2,7 +2,7 @@
 
 Run it: python examples/classroom.py                               all of them in one process
         python examples/classroom.py 20                            the teacher's desk, for twenty pupils
-        python examples/classroom.py tcrp://192.168.1.10 aiko      a pupil's desk
+        python examples/classroom.py URL aiko                      a pupil's desk; the teacher's shows the URL
 """
 
 import sys
@@ -40,7 +40,7 @@ def learn(url: str, user: str, answer: Callable[[str], str]) -> None:
 
 def whole_class() -> None:
     names = ["aiko", "ben", "chidi"]
-    with ocm.blocking.serve("tcrp://127.0.0.1:0") as server:
+    with ocm.blocking.serve("tcrps://127.0.0.1:0") as server:
         with server.create("class", "teacher") as room:
             pupils = [Thread(target=learn, args=[server.url, name, QUESTIONS.__getitem__]) for name in names]
             for pupil in pupils:
@@ -56,7 +56,8 @@ if __name__ == "__main__":
             learn(url, name, lambda question: input(f"{question} = "))
         case [pupils]:
             with ocm.blocking.serve() as server, server.create("class", "teacher") as room:
-                print(f"waiting for {pupils} pupils on TCP port {server.tcp_port}, UDP port {server.udp_port}")
+                where = f"tcrps://ADDRESS-OF-THIS-COMPUTER:{server.tcp_port}#fp={server.fingerprint}"
+                print(f"waiting for {pupils} pupils at {where}")
                 teach(room, int(pupils))
         case _:
             whole_class()

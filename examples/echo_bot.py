@@ -1,7 +1,7 @@
 """A bot that repeats what is said in a room, until somebody says "stop".
 
 Run it: python examples/echo_bot.py                            a server of its own, with somebody to talk to
-        python examples/echo_bot.py tcrp://localhost lobby     in a room of a running server
+        python examples/echo_bot.py URL lobby                  in a room of a running server
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def listen(room: ocm.Room) -> int:
 
 async def talk_to_it() -> None:
     """Run a server whose own program talks to the bot."""
-    async with ocm.serve("tcrp://127.0.0.1:0") as server, await server.create("lobby", "aiko") as room:
+    async with ocm.serve("tcrps://127.0.0.1:0") as server, await server.create("lobby", "aiko") as room:
         bot = asyncio.create_task(echo(server.url, "lobby"))
         async for event in room:
             match event:

@@ -20,7 +20,7 @@ def shown(person: ocm.Person) -> str:
 
 async def main() -> None:
     async with (
-        ocm.serve("tcrp://127.0.0.1:0", authorize=only_short_names) as server,
+        ocm.serve("tcrps://127.0.0.1:0", authorize=only_short_names) as server,
         ocm.connect(server.url, user="aiko") as aiko,
         ocm.connect(server.url, user="ben") as ben,
         aiko.create("lobby") as hosted,

@@ -67,7 +67,7 @@ async def play(url: str, name: str) -> None:
 
 async def main(frames: int | None) -> None:
     async with (
-        ocm.serve("tcrp://127.0.0.1:0", limits=LIMITS) as server,
+        ocm.serve("tcrps://127.0.0.1:0", limits=LIMITS) as server,
         await server.create("arena", "referee") as room,
         asyncio.TaskGroup() as players,
     ):

@@ -1,8 +1,8 @@
 """A transport of one's own in one file: real sockets, and a line for each stream and each datagram.
 
 A server or client takes any object with these four methods as its ``network=``. This one passes all of them on to the
-sockets of ocm and looks at what arrives: the sizes only, for the bytes hold tokens. Another may use a radio, a tunnel
-or shared memory instead.
+sockets of ocm and looks at what arrives: TLS and sealed datagrams, so there is nothing but sizes to be seen. Another
+may use a radio, a tunnel or shared memory instead.
 
 Run it: python examples/own_transport.py
 """
@@ -57,13 +57,17 @@ class Tracing:
 
 async def main() -> None:
     async with (
-        ocm.serve("tcrp://127.0.0.1:0", network=Tracing("server", SocketNetwork())) as server,
+        ocm.serve("tcrps://127.0.0.1:0", network=Tracing("server", SocketNetwork())) as server,
         ocm.connect(server.url, user="aiko", network=Tracing("aiko", SocketNetwork())) as aiko,
         ocm.connect(server.url, user="ben") as ben,
         aiko.create("lobby") as hosted,
     ):
         async with ben.join("lobby") as room:
             await room.send("Hello!")
+            async for event in room:
+                if isinstance(event, ocm.PathChanged):  # at first TLS carries it all
+                    break
+            await room.send("Hello again!")
         async for event in hosted:
             if isinstance(event, ocm.MemberLeft):
                 break

@@ -1,10 +1,10 @@
 """ocm: rooms you can embed and prove.
 
-A server makes rooms; members enter them over TCP and talk over UDP, in classic TCRP. See ``ocm.serve`` and
-``ocm.connect``.
+A server makes rooms, members enter them and talk: encrypted, each message once and in order (TCRP/2), and beside it
+in the classic profile. See ``ocm.serve`` and ``ocm.connect``.
 """
 
-from ocm.api import Client, EmbeddedServer, Membership, connect, serve
+from ocm.api import Client, EmbeddedServer, Membership, Reach, connect, serve
 from ocm.client.room import Room
 from ocm.errors import (
     AddressInUse,
@@ -96,6 +96,7 @@ __all__ = [
     "Policy",
     "PolicyChanged",
     "ProtocolError",
+    "Reach",
     "Reason",
     "Receipt",
     "Refusal",

@@ -187,7 +187,7 @@ async def serve(
             epoch_s=environment.clock() - asyncio.get_running_loop().time(),
             authorize=authorize,
             security=security,
-            admits=admits or REACHES[reach],
+            admits=admits or (environment.is_here if reach == "loopback" else REACHES[reach]),
             names_in_reference=names_in_reference,
         )
         host = None if where.host in _WILDCARDS else where.host
@@ -426,6 +426,7 @@ def _environment(host: str, network: Network | None) -> Environment:
         return environment if network is None else replace(environment, network=network)
     return Environment(
         network=network or SocketNetwork(),
+        is_here=is_loopback,
         randomness=secrets.token_bytes,
         jitter=_jitter,
         clock=time.time,

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from ocm.protocol.address import Address
 from ocm.store.worker import Worker
 from ocm.transport.base import ClientSecurity, Network, ServerSecurity
 from ocm.transport.certificate import Certificate
@@ -21,6 +22,8 @@ class Environment:
     """The surroundings of one server or client."""
 
     network: Network
+    is_here: Callable[[Address], bool]
+    """Whether an address is of this machine; in a simulation of any host, since there they are one machine to all."""
     randomness: Callable[[int], bytes]
     """Returns that many random bytes: what tokens are made of."""
     jitter: Callable[[], float]

@@ -175,7 +175,9 @@ async def test_a_port_that_is_taken_or_an_address_that_is_not_ours_is_said_at_on
 # --- misuse --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "http://x", "tcrp://h:0", "tcrp://h?udp=0", "tcrps://h", "tcrp://h?x=1"])
+@pytest.mark.parametrize(
+    "url", ["", "http://x", "tcrp://h:0", "tcrp://h?udp=0", "tcrps://h?udp=1", "tcrps://h#fp=1", "tcrp://h?x=1"]
+)
 @virtual
 async def test_an_address_that_cannot_be_one_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ocm.LocalProtocolError):
@@ -183,7 +185,7 @@ async def test_an_address_that_cannot_be_one_is_refused_before_anything_is_sent(
             pass
 
 
-@pytest.mark.parametrize("url", ["", "http://x", "tcrps://[::]"])
+@pytest.mark.parametrize("url", ["", "http://x", "tcrps://[::]?udp=9001"])
 @virtual
 async def test_a_server_cannot_be_where_no_address_is(url: str) -> None:
     with pytest.raises(ocm.LocalProtocolError):

@@ -1,6 +1,6 @@
 """``ocm`` for scripts and classrooms: the same rooms, without ``async``.
 
-    with ocm.blocking.connect("tcrp://localhost", user="aiko") as client, client.join("lobby") as room:
+    with ocm.blocking.connect("tcrps://192.168.1.5#fp=...", user="aiko") as client, client.join("lobby") as room:
         room.send("hello")
         for event in room:
             print(event)

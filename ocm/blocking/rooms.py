@@ -8,20 +8,24 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ocm.api
+from ocm.api import Reach
 from ocm.blocking.background import Block, Ended
 from ocm.client.room import Room as AsyncRoom
 from ocm.inbox import InboxReader
 from ocm.protocol.control.packets import Form
-from ocm.protocol.events import Connection, Event, Receipt
+from ocm.protocol.entry import Policy
+from ocm.protocol.events import Connection, Event, Message, PathState, Receipt
 from ocm.protocol.limits import Limits
 from ocm.server.gatekeeper import Authorize
 from ocm.server.local import LocalMember as AsyncLocalMember
 from ocm.server.server import Admits, Status
 from ocm.store.base import Journal
 from ocm.transport.base import Network
+from ocm.transport.certificate import Certificate
 
 Result = TypeVar("Result")
 
@@ -104,9 +108,32 @@ class Room(_Seat):
         return self._room.connection
 
     @property
+    def encrypted(self) -> bool:
+        """Whether what we say and hear is sealed between us and the server; of others ``plaintext_members`` tells."""
+        return self._room.encrypted
+
+    @property
     def form(self) -> Form | None:
-        """The form of the classic profile that the server speaks."""
+        """The form of the classic profile that the server speaks; None in TCRP/2."""
         return self._room.form
+
+    @property
+    def policy(self) -> Policy | None:
+        """What kind of room it is; None where the profile does not say."""
+        return self._block.ask(lambda: self._room.policy)
+
+    @property
+    def plaintext_members(self) -> int | None:
+        """How many members speak the classic profile, unencrypted, as far as the room's events were read.
+
+        None where the profile does not say.
+        """
+        return self._block.ask(lambda: self._room.plaintext_members)
+
+    @property
+    def path(self) -> PathState:
+        """Which way messages travel just now, and how well."""
+        return self._block.ask(lambda: self._room.path)
 
     def post(self, text: str) -> int:
         """Say ``text``, without waiting for it to leave. Return the message id that its ``Receipt`` event will carry.
@@ -138,6 +165,31 @@ class Room(_Seat):
     def fetch_members(self) -> Sequence[str]:
         """Ask the server who is in the room; where it cannot be asked, return what is known."""
         return self._block.call(self._room.fetch_members)
+
+    def history(self, count: int = 50, *, before: int | None = None) -> Sequence[Message]:
+        """Return messages that were said before: the last ``count`` (1 to 256), or the last before entry ``before``.
+
+        Raises:
+            LocalProtocolError: the classic profile keeps no history.
+            TransportClosed: the room is not reached just now.
+            RoomRefused: the server said no.
+        """
+        return self._block.call(lambda: self._room.history(count, before=before))
+
+    def kick(self, user: str) -> None:
+        """Remove a member; the host's right.
+
+        Raises as ``history`` does, and ``RoomRefused`` where we may not, or nobody has this name.
+        """
+        self._block.call(lambda: self._room.kick(user))
+
+    def close(self) -> None:
+        """Close the room for everybody; the host's right. Raises as ``kick`` does."""
+        self._block.call(self._room.close)
+
+    def require_encryption(self) -> None:
+        """Close the room to the classic profile for good; the host's right. Raises as ``kick`` does."""
+        self._block.call(self._room.require_encryption)
 
     def leave(self, *, drain: bool = True) -> None:
         """Say what is left to say (unless ``drain`` is False), then leave; a host takes the room along. Idempotent."""
@@ -190,12 +242,13 @@ class Client:
         self._block = block
         self._client = client
 
-    def create(self, room: str | None = None) -> AbstractContextManager[Room]:
+    def create(self, room: str | None = None, *, policy: Policy | None = None) -> AbstractContextManager[Room]:
         """Make a room and be its host: ``with client.create("lobby") as room``.
 
+        ``policy`` says what kind of room it is (TCRP/2 only); without it, one that is encrypted for everybody.
         Entering raises as ``join`` does.
         """
-        return self._enter(lambda: self._client.create(room))
+        return self._enter(lambda: self._client.create(room, policy=policy))
 
     def join(self, room: str | None = None) -> AbstractContextManager[Room]:
         """Enter a room: ``with client.join("lobby") as room``. The URL's room is the default.
@@ -203,10 +256,12 @@ class Client:
         At the end of the block what is left to say is said (unless it ends with an exception), then the room is
         left. Entering raises:
             RoomRefused: the server said no.
+            ServerUntrusted: the server's key is not the one it should be.
+            HandshakeFailed: what answers does not speak TCRP/2.
             ConnectFailed: nobody answers there.
             TransportClosed: the connection broke.
             RemoteProtocolError: the server does not speak this protocol.
-            LocalProtocolError: the name cannot be one.
+            LocalProtocolError: the name cannot be one, or we are in the room already.
         """
         return self._enter(lambda: self._client.join(room))
 
@@ -231,8 +286,18 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """How to reach the server from this machine, for ``connect`` and ``ocm chat``."""
+        """How to reach the server from this machine, for ``connect`` and ``ocm chat``; with its pin, if secure."""
         return self._server.url
+
+    @property
+    def classic_url(self) -> str | None:
+        """The same for programs of the classic profile, unencrypted; None where none may connect."""
+        return self._server.classic_url
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the server's public key (SubjectPublicKeyInfo), in lowercase hex; None: it speaks classic only."""
+        return self._server.fingerprint
 
     @property
     def tcp_port(self) -> int:
@@ -248,9 +313,12 @@ class EmbeddedServer:
         """Count what the server is doing. ``authorize`` may call it, too."""
         return self._block.ask(self._server.status)
 
-    def create(self, room: str, user: str) -> AbstractContextManager[LocalMember]:
-        """Make ``room`` and sit in it as its host, without a socket. Entering raises ``RoomRefused``."""
-        return self._enter(lambda: self._server.create(room, user))
+    def create(self, room: str, user: str, *, policy: Policy | None = None) -> AbstractContextManager[LocalMember]:
+        """Make ``room`` and sit in it as its host, without a socket. Entering raises ``RoomRefused``.
+
+        Without a ``policy`` the room takes TCRP/2 only where the server speaks it, and everybody else where not.
+        """
+        return self._enter(lambda: self._server.create(room, user, policy=policy))
 
     def join(self, room: str, user: str) -> AbstractContextManager[LocalMember]:
         """Sit in ``room`` without a socket. Entering raises ``RoomRefused``."""
@@ -274,8 +342,12 @@ class EmbeddedServer:
 
 
 def serve(
-    url: str = "tcrp://[::]",
+    url: str = "tcrps://[::]",
     *,
+    udp_port: int | None = None,
+    data_dir: Path | str | None = None,
+    certificate: Certificate | None = None,
+    classic: Reach | None = None,
     authorize: Authorize | None = None,
     admits: Admits | None = None,
     limits: Limits | None = None,
@@ -283,7 +355,7 @@ def serve(
     network: Network | None = None,
     names_in_reference: bool = False,
 ) -> AbstractContextManager[EmbeddedServer]:
-    """Run a server: ``with ocm.blocking.serve("tcrp://127.0.0.1:0") as server``.
+    """Run a server: ``with ocm.blocking.serve("tcrps://127.0.0.1:0") as server``.
 
     Arguments and errors are those of ``ocm.serve``; errors are raised on entering. ``authorize`` and ``admits``
     are called in ocm's own thread, where everybody waits for them.
@@ -296,6 +368,10 @@ def serve(
     async def running(block: Block[EmbeddedServer]) -> AsyncGenerator[EmbeddedServer]:
         async with ocm.api.serve(
             url,
+            udp_port=udp_port,
+            data_dir=data_dir,
+            certificate=certificate,
+            classic=classic,
             authorize=authorize,
             admits=admits,
             limits=limits,
@@ -313,10 +389,11 @@ def connect(
     *,
     user: str,
     password: str | None = None,
+    state: Path | str | None = None,
     limits: Limits | None = None,
     network: Network | None = None,
 ) -> AbstractContextManager[Client]:
-    """Be ``user`` at a server: ``with ocm.blocking.connect("tcrp://127.0.0.1:12345", user="aiko") as client``.
+    """Be ``user`` at a server: ``with ocm.blocking.connect("tcrps://192.168.1.5#fp=...", user="aiko") as client``.
 
     Arguments and errors are those of ``ocm.connect``; errors are raised on entering. A ``MemoryNetwork`` may be
     shared with other blocks: all of a program run on one event loop.
@@ -324,7 +401,9 @@ def connect(
 
     @asynccontextmanager
     async def connected(block: Block[Client]) -> AsyncGenerator[Client]:
-        async with ocm.api.connect(url, user=user, password=password, limits=limits, network=network) as client:
+        async with ocm.api.connect(
+            url, user=user, password=password, state=state, limits=limits, network=network
+        ) as client:
             yield Client(block, client)
 
     return Block(connected)

@@ -207,12 +207,6 @@ class Agency:
         self.agent.flush_reads()
         self.settle()
 
-    def post(self, room: ModernRoom, body: bytes) -> int:
-        """Say something in a room; return its message id. Raises ``SendRefused``."""
-        message_id = self.agent.post(room.name, body, now_s=self.now_s())
-        self.settle()
-        return message_id
-
     def leave(self, room: ModernRoom) -> None:
         """Want to be out of a room; it hears when that is so."""
         self.agent.leave(room.name, now_s=self.now_s())

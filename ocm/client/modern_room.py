@@ -104,20 +104,16 @@ class ModernRoom(Room):
 
     def post(self, text: str) -> int:
         """Say ``text``; never waits."""
-        if self._is_over or self._left is not None or self._error is not None:
-            raise SendRefused("closed")
-        try:
-            body = text.encode()
-        except UnicodeEncodeError:
-            raise SendRefused("not_text") from None
-        self._settled.clear()
-        return self._agency.post(self, body)
+        message_id = self._say(text)
+        self._agency.settle()
+        return message_id
 
     async def send(self, text: str) -> Receipt:
         """Say ``text``; return when it is in the room's log."""
-        message_id = self.post(text)
+        message_id = self._say(text)
         arrival: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._receipts[message_id] = arrival
+        self._agency.settle()  # what is known by then is heard
         try:
             receipt = await arrival
         finally:
@@ -224,8 +220,9 @@ class ModernRoom(Room):
                 _resolve(self._entering, None)
             case EntryRefused(code=code, message=message):
                 _fail(self._entering, RoomRefused(code, message))
-            case Ended():
-                _fail(self._entering, RoomRefused(Refusal.NOT_FOUND, "the room is there no more"))
+            case Ended(refusal=refusal):
+                if refusal is not None:
+                    _fail(self._entering, RoomRefused(refusal.code, refusal.message))
                 _resolve(self._left, None)
             case Settled(receipt=receipt):
                 _resolve(self._receipts.pop(receipt.message_id, None), receipt)
@@ -289,6 +286,16 @@ class ModernRoom(Room):
     def _machine(self) -> AgentRoom:
         assert self._entered_machine is not None, "users get a room that was entered"
         return self._entered_machine
+
+    def _say(self, text: str) -> int:
+        if self._is_over or self._left is not None or self._error is not None:
+            raise SendRefused("closed")
+        try:
+            body = text.encode()
+        except UnicodeEncodeError:
+            raise SendRefused("not_text") from None
+        self._settled.clear()
+        return self._agency.agent.post(self._name, body, now_s=self._agency.now_s())
 
     @property
     def _has_unsettled(self) -> bool:

@@ -58,7 +58,10 @@ class Room(ABC):
 
     @property
     def plaintext_members(self) -> int | None:
-        """How many members speak the classic profile, unencrypted; None where the profile does not say."""
+        """How many members speak the classic profile, unencrypted, as far as the room's events were read.
+
+        None where the profile does not say.
+        """
         return None
 
     @property
@@ -117,16 +120,23 @@ class Room(ABC):
     async def kick(self, user: str) -> None:
         """Remove a member; the host's right.
 
-        Raises as ``history``, and ``RoomRefused`` where we may not, or nobody has this name.
+        Raises as ``history`` does (in the classic profile ``LocalProtocolError``), and ``RoomRefused`` where we may
+        not, or nobody has this name.
         """
         raise LocalProtocolError("in the classic profile only the server removes members")
 
     async def close(self) -> None:
-        """Close the room for everybody; the host's right. Raises as ``kick``."""
+        """Close the room for everybody; the host's right.
+
+        Raises as ``kick`` does; in the classic profile ``LocalProtocolError``.
+        """
         raise LocalProtocolError("in the classic profile a room closes when its host leaves")
 
     async def require_encryption(self) -> None:
-        """Close the room to the classic profile for good; the host's right. Raises as ``kick``."""
+        """Close the room to the classic profile for good; the host's right.
+
+        Raises as ``kick`` does; in the classic profile ``LocalProtocolError``.
+        """
         raise LocalProtocolError("the classic profile is not encrypted")
 
 

@@ -90,8 +90,6 @@ class Limits:
     """How long a client that has no connection is known."""
     identities_max: int = 100_000
     """Clients that are known; above it the one heard of longest ago is forgotten."""
-    unheard_timeout_s: float = 45.0
-    """How long a modern client may say nothing, before its session ends; it says something every 20 s."""
     rooms_per_session_max: int = 32
     """Rooms that one modern client may be in at a time."""
     requests_max: int = 64

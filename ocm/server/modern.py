@@ -211,7 +211,7 @@ class ModernDesk:
         self._handshakes[connection] = None
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
             oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
+            del self._handshakes[oldest]  # its end is told later, and others may come before that
             oldest.stream.abort()
         return self._security.begin(stream, connection.begin, connection.fail)
 
@@ -344,7 +344,7 @@ class ModernDesk:
 
     def _arm(self, connection: ModernConnection, session: ModernSession) -> None:
         """Have the session woken when it wants to be. A timer that is early is left: it asks again then."""
-        at_s = self._next_timeout_s(session)
+        at_s = session.next_timeout_s()
         if at_s is None or (connection.armed_s is not None and connection.armed_s <= at_s):
             return
         if connection.timer is not None:
@@ -355,26 +355,12 @@ class ModernDesk:
     def _on_timer(self, connection: ModernConnection, session: ModernSession) -> None:
         connection.timer = connection.armed_s = None
         now_s = self._loop.time()
-        at_s = self._next_timeout_s(session)
+        at_s = session.next_timeout_s()
         if at_s is None or at_s > now_s:
             self._arm(connection, session)
             return
-        unheard_s = self._unheard_s(session)
-        if unheard_s is not None and unheard_s <= now_s:
-            self.reception.close(session, CloseCode.IDLE, "nothing was heard of you", now_s=now_s)
-        else:
-            self.reception.handle_timeout(session, now_s=now_s)
+        self.reception.handle_timeout(session, now_s=now_s)
         self.flush_soon()
-
-    def _next_timeout_s(self, session: ModernSession) -> float | None:
-        times = session.next_timeout_s(), self._unheard_s(session)
-        return min((at_s for at_s in times if at_s is not None), default=None)
-
-    def _unheard_s(self, session: ModernSession) -> float | None:
-        """When a client that says nothing must be gone: a TCP connection over which nothing goes never ends itself."""
-        if session.channel is None or session.is_over:
-            return None
-        return session.channel.heard_s + self.limits.unheard_timeout_s
 
     # --- the end ----------------------------------------------------------------------------------------
 

@@ -12,8 +12,10 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from ocm.environment import SIMULATION, Environment
 from ocm.errors import LocalProtocolError, SimulationError, Stuck
+from ocm.protocol.address import is_local_network
 from ocm.store.worker import InlineWorker
 from ocm.testing.virtual import START_S, VirtualLoop
+from ocm.transport.certificate import Certificate
 from ocm.transport.link_model import NS_PER_S, Carrier, Conditions, Direction, Draws, LinkModel, stream_key
 from ocm.transport.sim import SimNetwork, World
 from ocm.transport.sim_stream import StreamTimes
@@ -282,13 +284,21 @@ class Network:
         self._made[name] = number = self._made.get(name, 0) + 1
         randomness = Draws(stream_key(self.seed, "randomness", name, str(number)))
         jitter = Draws(stream_key(self.seed, "jitter", name, str(number)))
+
+        def server_security(certificate: Certificate | None) -> SimServerSecurity:
+            """A server that keeps its certificate has the same key when it comes back to its host, others another."""
+            if certificate is None:
+                return SimServerSecurity(randomness.data(SEED_SIZE))
+            return SimServerSecurity(Draws(stream_key(self.seed, "kept key", name)).data(SEED_SIZE))
+
         return Environment(
             network=self._network.host(name),
+            is_here=is_local_network,
             randomness=randomness.data,
             jitter=jitter.fraction,
             clock=lambda: EPOCH_S + self.now_s,
             monotonic=lambda: self.now_s,
-            server_security=lambda _: SimServerSecurity(randomness.data(SEED_SIZE)),
+            server_security=server_security,
             client_security=SimClientSecurity,
             worker=lambda _: InlineWorker(),
         )

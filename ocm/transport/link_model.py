@@ -201,6 +201,8 @@ class LinkModel:
         """Let nothing through from (``up``) or to (``down``) a host any more; its own programs still meet.
 
         With ``only`` the other carrier gets through, as in networks that block UDP.
+
+        Raises ``LocalProtocolError`` for what is no carrier.
         """
         if only is not None and only not in CARRIERS:
             raise LocalProtocolError('only is "udp" or "tcp"')
@@ -345,11 +347,11 @@ class _Path:
         self.lanes: dict[str, _Lane] = {}
         self.fresh = False
 
-    def refresh(self, links: Iterable[_Link], *, down: Iterable[Carrier]) -> None:
+    def refresh(self, links: Iterable[_Link], *, down: Iterable[str]) -> None:
         """Combine the conditions of the links; packets of the carriers that are ``down`` are lost."""
         links = tuple(links)
         several = [link.conditions for link in links]
-        self.down = frozenset[str](down)
+        self.down = frozenset(down)
         self.loss = _threshold(conditions.loss for conditions in several)
         self.duplicate = _threshold(conditions.duplicate for conditions in several)
         self.reorder = _threshold(conditions.reorder for conditions in several)

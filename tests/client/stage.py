@@ -27,6 +27,7 @@ class Machine:
     """A host of a memory network, as a client sees it (see ``Network``); it may be told to be unlucky."""
 
     def __init__(self, network: MemoryNetwork, address: str = CLIENT) -> None:
+        self.network = network
         self._host = network.host(address)
         self.streams: list[Stream] = []
         self.ports: list[DatagramPort] = []
@@ -36,6 +37,8 @@ class Machine:
         """How many more connections find their local port taken."""
         self.dead = False
         """Whether connecting takes for ever."""
+        self.portless = False
+        """Whether no datagram port can be had."""
         self.broken: Exception | None = None
         """What connecting raises."""
 
@@ -62,6 +65,8 @@ class Machine:
     async def open_port(
         self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
     ) -> DatagramPort:
+        if self.portless:
+            raise TransportClosed("this machine has no port left")
         opened = await self._host.open_port(host, port, on_batch, size_max=size_max, unsent_max=unsent_max)
         self.ports.append(opened)
         return opened

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import Entry, Kind, Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, RefusedIntent, Release, Seating, Turn
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, Kind, Opened, Reason, Record, Refusal
+from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Recognized, RefusedIntent, Release, Seating, Turn
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.base import Addressing, Audience, Link
+from ocm.protocol.link.base import Addressing, Audience, Author, Link
 from ocm.protocol.link.classic import ClassicLink
 from ocm.protocol.room import Intent, Member
 
@@ -48,6 +48,15 @@ class FakeLink:
     audience: Audience | None = None
     member: Member | None = None
     address: Address = b""
+    author: Author | None = None
+    is_kept: bool = False
+
+    @property
+    def plaintext(self) -> bool:
+        return self.form.addressing is not Addressing.LOCAL
+
+    def memo(self) -> bytes:
+        return b"door of " + self.form.name.encode()
 
     def finish(self, payload: bytes) -> bytes:
         return payload
@@ -133,6 +142,8 @@ class Driver:
                     self.out.append(f"{','.join(hearers)} < {said} {payload.decode()}".strip())
             case Seating(link):
                 self.out.append(f"{self.name_of(link)} sits")
+            case Recognized(identity):
+                self.out.append(f"{identity.client.decode()} is known")
             case Farewell(link, payload, reason, _):
                 self.out.append(f"{self.name_of(link)} goes ({reason}, {payload!r})")
 
@@ -140,9 +151,14 @@ class Driver:
         return next(name for name, one in self.links.items() if one is link)
 
 
-def seqs(turn: Turn | Refusal) -> list[int]:
+def records(turn: Turn | Refusal) -> list[Record]:
+    """What a turn adds to the logs of rooms."""
     assert isinstance(turn, Turn)
-    return [record.entry.seq for record in turn.records]
+    return [step for step in turn.records if isinstance(step, Record)]
+
+
+def seqs(turn: Turn | Refusal) -> list[int]:
+    return [record.entry.seq for record in records(turn)]
 
 
 # --- entering -----------------------------------------------------------------------------------------
@@ -152,7 +168,9 @@ def test_who_creates_a_room_is_its_host() -> None:
     driver = Driver()
     turn = driver.enter("alice", create=True)
     assert isinstance(turn, Turn)
-    assert [(record.room, record.incarnation, record.entry.kind) for record in turn.records] == [("a", 1, Kind.JOIN)]
+    assert turn.records[0] == Opened("a", 1, b"", CLASSIC_POLICY)
+    assert [(record.room, record.incarnation, record.entry.kind) for record in records(turn)] == [("a", 1, Kind.JOIN)]
+    assert [record.door for record in records(turn)] == [b"door of plain"]
     assert driver.hub.members("a") == []
     assert driver.commit() == ["alice sits"]
     assert [member.name for member in driver.hub.members("a")] == ["alice"]
@@ -167,7 +185,7 @@ def test_the_others_hear_of_a_join_and_the_joiner_does_not() -> None:
 
 
 def test_what_is_refused_says_why() -> None:
-    driver = Driver(Hub(Limits(members_per_room_max=2, rooms_max=2, pending_max=4)))
+    driver = Driver(Hub(Limits(members_per_room_max=2, rooms_max=2, pending_max=5)))
     assert driver.enter("alice", "a") is Refusal.NOT_FOUND
     driver.seat("alice")
     assert driver.enter("bob", create=True) is Refusal.ROOM_EXISTS
@@ -187,7 +205,7 @@ def test_what_is_refused_says_why() -> None:
 
 
 def test_a_full_journal_makes_no_rooms() -> None:
-    driver = Driver(Hub(Limits(pending_max=1)))
+    driver = Driver(Hub(Limits(pending_max=2)))
     driver.enter("alice", create=True)
     assert driver.enter("bob", "b", create=True) is Refusal.UNAVAILABLE
     assert driver.hub.rooms() == ["a"]
@@ -215,8 +233,8 @@ def test_a_local_member_is_not_a_plaintext_sender() -> None:
     driver.seat("alice")
     driver.enter("bob", form="local", addressing=Addressing.LOCAL)
     driver.commit()
-    assert not driver.say("bob", "hi").records[0].entry.plaintext
-    assert driver.say("alice", "hi").records[0].entry.plaintext
+    assert not records(driver.say("bob", "hi"))[0].entry.plaintext
+    assert records(driver.say("alice", "hi"))[0].entry.plaintext
 
 
 # --- saying -------------------------------------------------------------------------------------------
@@ -325,7 +343,7 @@ def test_allowances_are_each_members_own() -> None:
     driver = Driver(Hub(Limits(burst_max=2, rate_per_s=1.0)))
     driver.seat("alice", "bob")
     turn = driver.say("alice", "1", "2", "3", "4")
-    assert [record.entry.body for record in turn.records] == [b"1", b"2"]
+    assert [record.entry.body for record in records(turn)] == [b"1", b"2"]
     assert [refused.wait_s for refused in turn.refusals] == [1.0, 1.0]
     assert len(driver.say("bob", "1").records) == 1
     driver.now_s = 1.0
@@ -344,7 +362,7 @@ def test_entries_carry_the_time_of_day() -> None:
     driver = Driver(Hub(PATIENT, epoch_s=1_700_000_000.0))
     driver.seat("alice")
     driver.now_s = 2.5
-    assert driver.say("alice", "hi").records[0].entry.time_ms == 1_700_000_002_500
+    assert records(driver.say("alice", "hi"))[0].entry.time_ms == 1_700_000_002_500
 
 
 # --- leaving ------------------------------------------------------------------------------------------
@@ -370,7 +388,7 @@ def test_when_the_host_leaves_the_room_closes_and_everybody_is_told() -> None:
     driver = Driver()
     driver.seat("alice", "bob", "carol")
     turn = driver.leave("alice")
-    assert [record.entry.kind for record in turn.records] == [Kind.LEAVE, Kind.CLOSED]
+    assert [record.entry.kind for record in records(turn)] == [Kind.LEAVE, Kind.CLOSED]
     assert driver.hub.leave(driver.member("bob"), Reason.BYE, now_s=0.0).records == []
     assert driver.close().records == []
     assert driver.commit() == [
@@ -432,7 +450,7 @@ def test_a_host_that_expires_takes_the_room_and_the_other_silent_along() -> None
     driver = Driver(Hub(Limits(idle_timeout_s=10.0)))
     driver.seat("alice", "bob")
     turn = driver.expire(99.0)
-    assert [(record.entry.kind, record.entry.name) for record in turn.records] == [
+    assert [(record.entry.kind, record.entry.name) for record in records(turn)] == [
         (Kind.LEAVE, "alice"),
         (Kind.CLOSED, ""),
     ]
@@ -591,7 +609,7 @@ def test_who_was_about_to_be_removed_is_removed_after_a_failure() -> None:
     driver.expire(10.0)
     driver.fail()
     assert driver.hub.next_timeout_s() == 10.0
-    assert [record.entry.name for record in driver.expire(10.5).records] == ["bob"]
+    assert [record.entry.name for record in records(driver.expire(10.5))] == ["bob"]
 
 
 # --- another door -------------------------------------------------------------------------------------

@@ -269,7 +269,7 @@ def test_no_schedule_gets_more_than_its_burst_and_its_rate(limits: Limits, now_s
     taken_s: list[float] = []
     for gap in waits:
         now_s += gap
-        if alice.spend(limits, now_s=now_s) == 0.0:
+        if alice.spend(limits, 0, now_s=now_s) == 0.0:
             taken_s.append(now_s)
             for first, start_s in enumerate(taken_s):
                 allowed = limits.burst_max + limits.rate_per_s * (now_s - start_s + 1e-5)
@@ -282,24 +282,24 @@ def test_waiting_as_long_as_told_is_enough(limits: Limits, now_s: float, waits: 
     alice = admit(make_room(), "alice")
     for gap in waits:
         now_s += gap
-        wait_s = alice.spend(limits, now_s=now_s)
+        wait_s = alice.spend(limits, 0, now_s=now_s)
         assert 0.0 <= wait_s <= 1 / limits.rate_per_s + 1e-6
         if wait_s:
             now_s += wait_s
-            assert alice.spend(limits, now_s=now_s) == 0.0
+            assert alice.spend(limits, 0, now_s=now_s) == 0.0
 
 
 @given(rates, starts)
 @example(Limits(burst_max=2, rate_per_s=50.0), 888599.0)
 def test_a_burst_passes_whole_and_the_next_one_waits(limits: Limits, now_s: float) -> None:
     alice = admit(make_room(), "alice")
-    assert [alice.spend(limits, now_s=now_s) for _ in range(limits.burst_max)] == [0.0] * limits.burst_max
-    wait_s = alice.spend(limits, now_s=now_s)
+    assert [alice.spend(limits, 0, now_s=now_s) for _ in range(limits.burst_max)] == [0.0] * limits.burst_max
+    wait_s = alice.spend(limits, 0, now_s=now_s)
     assert wait_s == pytest.approx(1 / limits.rate_per_s, abs=1e-5)
 
 
 def test_a_refused_message_costs_nothing() -> None:
     limits = Limits(burst_max=1, rate_per_s=1.0)
     alice = admit(make_room(), "alice")
-    spend: Callable[[float], float] = lambda now_s: alice.spend(limits, now_s=now_s)  # noqa: E731
+    spend: Callable[[float], float] = lambda now_s: alice.spend(limits, 0, now_s=now_s)  # noqa: E731
     assert [spend(0.0), spend(0.0), spend(0.5), spend(1.0)] == [0.0, 1.0, 0.5, 0.0]

@@ -32,6 +32,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.session.path import PathState as Path
+from ocm.protocol.wire import frames
 from ocm.protocol.wire.records import (
     CloseCode,
     Create,
@@ -51,7 +52,7 @@ from ocm.protocol.wire.records import (
 )
 from ocm.protocol.wire.sealed import read_sealed
 
-DIAL_AFTER_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
+DIAL_AFTER_S: Final = (0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Waits before each attempt to connect; the last one repeats, each with up to a quarter of jitter."""
 HELLO_TIMEOUT_S: Final = 10.0
 """How long a server may take to recognise us on a connection."""
@@ -88,6 +89,8 @@ class Ended:
     room: str
     why: RoomClosed | Removed | None
     """None: we have left."""
+    refusal: Denied | None = None
+    """What the server said to our coming back, where that is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,9 @@ class _Wish:
     policy: Policy
     password: str | None = field(repr=False)
     was_in: bool
+    """Whether we are, or were, a member: as far back as our memory goes."""
+    is_lost_told: bool = False
+    """Whether the user knows that the way to the server is lost, and not yet that it is found."""
     leaving: bool = False
     asked: int = 0
     """The id of the request to enter that waits for an answer; 0: none does."""
@@ -136,6 +142,8 @@ class _Wish:
     gone_s: float | None = None
     """When to give the room up."""
     tries_create: bool = False
+    refusal: Denied | None = None
+    """The last answer to our asking for it."""
 
 
 @dataclass(slots=True)
@@ -187,6 +195,8 @@ class Agent:
         self._dialling = False
         self._dial_s: float | None = None
         self._attempt = 0
+        self._attempts = 0
+        """How many it took to reach the server the last time."""
         self._was_connected = False
         self._replaced = False
         self._closed = False
@@ -474,7 +484,7 @@ class Agent:
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
         self._memos.append(self._named)
-        attempt, self._attempt = self._attempt, 0
+        self._attempts, self._attempt = self._attempt, 0
         for wish in list(self._wishes.values()):
             if wish.room.over is None:
                 wish.room.detach()
@@ -482,8 +492,6 @@ class Agent:
                     wish.room.forget_sent()
                     self._gather(wish.room)
                 self._ask(session, wish)
-        if self._was_connected:
-            self._note_all(ConnectionChanged(Connection.CONNECTED, attempt))
         self._was_connected = True
 
     def _on_change(self, session: Session, now_s: float) -> None:
@@ -518,7 +526,7 @@ class Agent:
             return
         if self._closed:
             return
-        self._note_all(ConnectionChanged(Connection.RECONNECTING, 0))
+        self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dial_slowly(now_s)  # what it did not like it may not like again
         else:
@@ -544,7 +552,7 @@ class Agent:
         wait_s = DIAL_AFTER_S[min(self._attempt, len(DIAL_AFTER_S) - 1)]
         self._dial_s = now_s + wait_s * (1 + self._jitter() / 4)
         if self._was_connected and self._session is None:
-            self._note_all(ConnectionChanged(Connection.RECONNECTING, self._attempt))
+            self._tell_lost(self._attempt)
 
     # --- entering ---------------------------------------------------------------------------------------
 
@@ -612,6 +620,9 @@ class Agent:
         if seated.more:
             last = max(room.members, default=0)
             self._question(session, Op.MEMBERS, wish, Members(id=self._next_number(), handle=room.handle, after=last))
+        if wish.is_lost_told:  # not before: it could be asked nothing
+            wish.is_lost_told = False
+            room.note(ConnectionChanged(Connection.CONNECTED, self._attempts))
         self._events.append(Seating(room.name, again))
         self._look_at_path(session)
 
@@ -642,6 +653,7 @@ class Agent:
             return
         why = RoomClosed(Reason.GONE) if denied.code == Refusal.NOT_FOUND else Removed(Reason.GONE)
         wish.room.end(why)
+        wish.refusal = denied
         self._over(wish)
 
     def _over(self, wish: _Wish) -> None:
@@ -655,7 +667,7 @@ class Agent:
         if wish.was_in:
             wish.was_in = False
             self._memos.append(Left(name))
-            self._events.append(Ended(name, wish.room.over))
+            self._events.append(Ended(name, wish.room.over, wish.refusal))
 
     def _left(self, wish: _Wish) -> None:
         if self._current is not None:
@@ -708,10 +720,10 @@ class Agent:
         told = tuple(question.messages), tuple(question.members)
         self._events.append(Answered(answer.id, *told, refusal=refusal))
 
-    def _read_back(self, room: AgentRoom, message: object) -> None:
+    def _read_back(self, room: AgentRoom, message: frames.Message) -> None:
         for question in self._questions.values():
             if question.op is Op.HISTORY and question.wish.room is room:
-                told = room.remember(message)  # type: ignore[arg-type]
+                told = room.remember(message)
                 if told is not None:
                     question.messages.append(told)
                 return
@@ -739,6 +751,11 @@ class Agent:
         self._memos += memos
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
+
+    def _tell_lost(self, attempt: int) -> None:
+        self._note_all(ConnectionChanged(Connection.RECONNECTING, attempt))
+        for wish in self._wishes.values():
+            wish.is_lost_told = wish.is_lost_told or (wish.was_in and wish.room.over is None)
 
     def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
         for wish in list(self._wishes.values()):

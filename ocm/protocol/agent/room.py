@@ -226,9 +226,11 @@ class AgentRoom:
         again = False
         if self.log_id and log_id != self.log_id:
             again = self.forget_sent()
+            self._hand_out(now_s)
             self.note(LogChanged(rewound=False))
             self._start_at(seated.start)
         elif self.log_id and seated.head < self._receiver.up_to:
+            self._hand_out(now_s)
             self.note(LogChanged(rewound=True))
             self._start_at(seated.head)
         elif not self.log_id:
@@ -336,6 +338,14 @@ class AgentRoom:
         return self._message(message, history=True)
 
     # --- helpers ----------------------------------------------------------------------------------------
+
+    def _hand_out(self, now_s: float) -> None:
+        """Let what was said in the log so far be read before anything of another one."""
+        while (delivered := self._receiver.read(now_s=now_s)) is not None:
+            if isinstance(delivered, frames.Message) and delivered.kind == Kind.TEXT:
+                event = self._event_of(delivered)
+                if event is not None:
+                    self.note(event)
 
     def _start_at(self, seq: int) -> None:
         self._receiver = Receiver(0, last=seq)

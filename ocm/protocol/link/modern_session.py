@@ -372,20 +372,25 @@ class ModernSession:
 
     def peek(self, *, now_s: float) -> Load | None:
         """Return the next frame of the next room, round robin."""
-        while self._held is None and self._ready and self._unreadable_s is None:
-            link = self._ready[0]
+        if self._held is not None or self._unreadable_s is not None:
+            return self._held
+        ready = self._ready
+        while ready:
+            link = ready[0]
             try:
-                self._held = link.next() if link.carrier is self else None
+                held = self._held = link.next() if link.carrier is self else None
             except JournalFailed:  # there may be others that can be read, but this one would wait for ever
                 self._unreadable_s = now_s
-                break
-            if self._held is None:
-                self._ready.popleft()
+                return None
+            if held is None:
+                ready.popleft()
                 continue
-            self._ready.rotate(-1)
-            if isinstance(self._held.key, int):
+            if len(ready) > 1:
+                ready.rotate(-1)
+            if isinstance(held.key, int):
                 self._head_s = now_s + HEAD_AFTER_S
-        return self._held
+            return held
+        return None
 
     def pop(self) -> None:
         """Hear that it is on its way."""

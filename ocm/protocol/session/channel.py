@@ -483,10 +483,12 @@ class Channel:
         """Take the frames of one datagram."""
         loads: list[Load] = []
         space = DATAGRAM_SPACE
-        while len(loads) < FRAMES_MAX - 1 and (load := self._peek(now_s)) is not None and len(load.data) <= space:
-            self._traffic.pop()
+        traffic, load = self._traffic, self._peek(now_s)
+        while load is not None and (size := len(load.data)) <= space and len(loads) < FRAMES_MAX - 1:
+            traffic.pop()
             loads.append(load)
-            space -= len(load.data)
+            space -= size
+            load = traffic.peek(now_s=now_s)  # what is too large for any datagram ends this one, and is put aside then
         return tuple(loads)
 
     def _peek(self, now_s: float) -> Load | None:

@@ -8,6 +8,7 @@ import pytest
 
 from ocm.errors import LocalProtocolError, SendRefused
 from ocm.protocol.agent import Agent, Answered, Ended, EntryRefused, Seating
+from ocm.protocol.answers import MEMBERS_PAGE
 from ocm.protocol.entry import Access, Lifetime, Policy, Reason, Refusal
 from ocm.protocol.events import (
     Connection,
@@ -23,7 +24,6 @@ from ocm.protocol.events import (
     RoomClosed,
 )
 from ocm.protocol.limits import Limits
-from ocm.protocol.answers import MEMBERS_PAGE
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from ocm.protocol.wire.records import CloseCode
 from tests.campaign.world import ROOM, Person, World
@@ -255,6 +255,16 @@ def test_a_server_that_stops_is_dialled_again() -> None:
     assert agent_of(aiko).path().kind is PathKind.UDP
 
 
+def test_who_is_told_that_the_room_is_reached_again_can_ask_it() -> None:
+    stage = Stage("aiko")
+    (aiko,) = stage.people
+    stage.world.crash_server(25.0)
+    while Connection.CONNECTED not in [event.connection for event in seen(aiko, ConnectionChanged)]:
+        stage.pass_s(0.001)
+        assert stage.world.now_s < 60.0
+    assert agent_of(aiko).history(ROOM, first=1, count=1) is not None
+
+
 def test_a_server_that_is_away_is_dialled_more_and_more_slowly() -> None:
     stage = Stage("aiko")
     (aiko,) = stage.people
@@ -263,7 +273,7 @@ def test_a_server_that_is_away_is_dialled_more_and_more_slowly() -> None:
     attempts = [event.attempt for event in seen(aiko, ConnectionChanged)]
     assert attempts[0] == 0
     assert attempts[1:] == list(range(attempts[1], attempts[1] + len(attempts) - 1)), "each is told"
-    assert 6 <= attempts[-1] <= 12
+    assert 9 <= attempts[-1] <= 15
     assert agent_of(aiko).connection is Connection.RECONNECTING
     assert agent_of(aiko).path().kind is PathKind.NONE
     assert agent_of(aiko).history(ROOM, first=1, count=1) is None, "nobody can be asked"
