@@ -44,6 +44,16 @@ def test_a_page_that_says_what_does_not_happen_is_found(tmp_path: Path, text: st
         run_tutorial.follow(page, tmp_path, installed=True)
 
 
+def test_an_address_that_a_page_cuts_short_is_typed_in_full() -> None:
+    address = "tcrps://localhost:12345#fp=" + "0123456789abcdef" * 4
+    screens = f'To join:\n    ocm chat "{address}"\n    ocm chat "tcrps://10.0.0.1:12345#fp={"ab" * 32}"\n'
+    command = 'python bot.py "tcrps://localhost:12345#fp=..."'
+    assert run_tutorial.in_full(command, screens) == f'python bot.py "{address}"'
+    assert run_tutorial.in_full("python bot.py", screens) == "python bot.py"
+    with pytest.raises(run_tutorial.Wrong, match="no screen shows"):
+        run_tutorial.in_full(command, "")
+
+
 @pytest.mark.parametrize(
     ("shown", "expected", "is_it"),
     [

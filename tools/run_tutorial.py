@@ -7,7 +7,8 @@ that install, for ``tests/test_tutorial.py``. A page is made of fenced blocks wi
 - ``console title="Terminal 1"`` has commands behind ``$``, each followed by lines that it prints;
 - ``text title="Type in terminal 1"`` and ``Press in terminal 1`` are the keyboard, ``Terminal 1 shows`` the screen.
 
-Printed lines must appear in the order of the page; others may come between them.
+Printed lines must appear in the order of the page; others may come between them. An address that a page cuts short,
+``tcrps://localhost:12345#fp=...``, is typed as the server has printed it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ COMMAND_TIMEOUT_S: Final = 240.0
 _DONE: Final = "tutorial: exit status "
 _INSTALLS: Final = ("python3 -m venv ", "source ", "pip install ")
 _SECONDS: Final = re.compile(r"\bin \d+\.\d+s\b")
+_SHORT: Final = re.compile(r"tcrps://[^\s#\"]+#fp=\.\.\.")
 _EXEC: Final = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 _ADDRESSES_UP: Final = (
     "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 73))"
@@ -141,7 +143,9 @@ def _plain(line: str) -> str:
 
 def follow(page: Path, folder: Path, *, installed: bool) -> None:
     """Do what a page says, in an empty folder that holds ``ocm`` (unless it is installed). Raises ``Wrong``."""
-    environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    home = {"HOME": str(folder / "home"), "XDG_DATA_HOME": "", "XDG_STATE_HOME": "", "XDG_CONFIG_HOME": ""}
+    (folder / "home").mkdir(exist_ok=True)
+    environment = dict(os.environ, PYTHONUNBUFFERED="1", PIP_DISABLE_PIP_VERSION_CHECK="1") | home
     if installed:
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["PYTEST_ADDOPTS"] = "-p no:randomly -p no:asyncio -p no:cacheprovider"
@@ -158,7 +162,8 @@ def follow(page: Path, folder: Path, *, installed: bool) -> None:
                 where = work if terminals else folder
                 if number[0] not in terminals:
                     terminals[number[0]] = Terminal(f"terminal {number[0]}", where, environment)
-                _act(block, terminals[number[0]], installed=installed)
+                screens = "\n".join(terminal.screen() for terminal in terminals.values())
+                _act(block, terminals[number[0]], screens, installed=installed)
         for terminal in terminals.values():
             terminal.finish()
     finally:
@@ -166,7 +171,20 @@ def follow(page: Path, folder: Path, *, installed: bool) -> None:
             terminal.close()
 
 
-def _act(block: Block, terminal: Terminal, *, installed: bool) -> None:
+def in_full(command: str, screens: str) -> str:
+    """Return a command with each address that is cut short as it stands on a screen. Raises ``Wrong``."""
+
+    def find(short: re.Match[str]) -> str:
+        beginning = short[0].removesuffix("...")
+        found = re.search(re.escape(beginning) + "[0-9a-f]{64}", screens)
+        if found is None:
+            raise Wrong(f"no screen shows an address that begins with {beginning}")
+        return found[0]
+
+    return _SHORT.sub(find, command)
+
+
+def _act(block: Block, terminal: Terminal, screens: str, *, installed: bool) -> None:
     lines = block.text.splitlines()
     if block.language == "console":
         may_fail = any(" failed" in line for line in lines)
@@ -175,7 +193,7 @@ def _act(block: Block, terminal: Terminal, *, installed: bool) -> None:
                 if line != "...":
                     terminal.expect(line)
             elif not (installed and line.removeprefix("$ ").startswith(_INSTALLS)):
-                terminal.start(line.removeprefix("$ "), may_fail=may_fail)
+                terminal.start(in_full(line.removeprefix("$ "), screens), may_fail=may_fail)
         if lines[-1].startswith("$ "):
             terminal.finish()
     elif block.title.startswith("Terminal"):

@@ -49,7 +49,9 @@ class Conversation:
             if listener.done():
                 return listener.result()
             self._left = True
-            await self._room.leave(drain=typist.done())
+            typed_all = typist.done()
+            typist.cancel()  # who reads on while the room is left would only be told that it is closed
+            await self._room.leave(drain=typed_all)
             return await listener
         except BrokenPipeError:
             await self._room.leave(drain=False)

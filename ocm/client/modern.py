@@ -193,7 +193,7 @@ class Agency:
 
     def read(self, room: ModernRoom, machine: AgentRoom) -> Event | None:
         """Return the next event of a room, or None: there is none now."""
-        if self._rooms.get(room.name) is not room:
+        if self._rooms.get(room.name) is not room or not self.agent.is_in(room.name):
             return machine.read(now_s=self.now_s())  # what is left of one that we are not in any more
         event = self.agent.read(room.name, now_s=self.now_s())
         if event is not None and self._remembering is None:

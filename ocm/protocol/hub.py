@@ -484,9 +484,9 @@ class Hub:
         self._fan_out(hall, entry, release)
 
     def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None:
-        link = hall.links.get(what.sender)  # None: it has left since
-        if link is not None and link.author is not None:
-            link.author.settled(what)
+        author = hall.links[what.sender].author
+        if author is not None:
+            author.settled(what)
 
     def _change(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
         """Apply an entry that changes the room, or who is in it."""

@@ -112,7 +112,8 @@ class Identities:
         self._forgotten_s[client] = now_s + self._limits.identity_timeout_s
         known = self._newest(client)
         self._forget(now_s)
-        if known is None or known.secrets[0] in self._claims:
+        assert known is not None, "who has a session is not forgotten"
+        if known.secrets[0] in self._claims:
             return None
         return self._write(known._replace(until_ms=self._until_ms(now_s + self._limits.identity_timeout_s)))
 

@@ -47,7 +47,6 @@ from ocm.protocol.wire.records import (
     Members,
     Op,
     Raise,
-    RoomRequest,
 )
 from ocm.protocol.wire.sealed import read_sealed
 
@@ -172,7 +171,7 @@ class Reception:
     def receive_data(self, session: ModernSession, data: bytes, *, now_s: float) -> list[Knocking]:
         """Take decrypted bytes of a session; return who is to be let in, or not."""
         knocks: list[Knocking] = []
-        for event in session.receive_data(data, now_s=now_s):
+        for event in session.events(data, now_s=now_s):
             self._take([session], now_s)  # what was said before it was asked for
             knocking = self._on_event(session, event, now_s)
             if knocking is not None:
@@ -277,8 +276,8 @@ class Reception:
                 if audience.form.addressing is not Addressing.PULL:
                     return False
                 for link in audience.links:
-                    if isinstance(link, ModernLink):
-                        link.grow(entry.seq)
+                    assert isinstance(link, ModernLink), "no other reads the log"
+                    link.grow(entry.seq)
             case Seating(link, entry):
                 if not isinstance(link, ModernLink):
                     return False
@@ -330,6 +329,8 @@ class Reception:
                 return self._knock(session, request)
             case Asks(op, request):
                 self._ask(session, op, request, now_s)
+            case _:
+                assert_never(event)
         return None
 
     def _remember(self, identity: Identity | None) -> None:
@@ -398,11 +399,9 @@ class Reception:
             self._hub.lose(member, now_s=member.heard_s)
 
     def _attach(self, session: ModernSession, request: Entering, link: ModernLink, *, resumed: bool) -> None:
-        """Let a seated member speak through a session, and tell it where it is."""
+        """Let a seated member, which no session speaks for or this one, speak; tell it where it is."""
         member, log = link.member, link.log
         assert log is not None, "it is seated"
-        if link.carrier is not None and link.carrier is not session:
-            link.carrier.unseat(link)
         if isinstance(request, Join) and request.log == link.log_id.hex():
             last = request.last
         else:
@@ -426,7 +425,7 @@ class Reception:
                 session.answer_slowly(tell_members(link, request.id, after))
             case History():
                 session.answer_slowly(read_back(link, request))
-            case Kick() | Raise() | RoomRequest():
+            case _:
                 turn = self._change(op, request, member, now_s)
                 if isinstance(turn, Refusal):
                     self._refuse(session, op, request.id, turn)

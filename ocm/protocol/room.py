@@ -213,14 +213,10 @@ class Room:
     @property
     def is_ending(self) -> bool:
         """Whether the room closes when those who are leaving have left."""
-        match self.policy.lifetime:
-            case Lifetime.CLOSE:
-                host = self.members.get(self.host_id) or next(iter(self._arriving.values()), None)
-                return host is not None and host.leaving
-            case Lifetime.HAND_OVER:
-                return self.heir is None
-            case Lifetime.PERSIST:
-                return False
+        if self.policy.lifetime is Lifetime.CLOSE:
+            host = self.members.get(self.host_id) or next(iter(self._arriving.values()), None)
+            return host is not None and host.leaving
+        return self.policy.lifetime is Lifetime.HAND_OVER and self.heir is None
 
     def apply(self, entry: Entry) -> Member | None:
         """Make a committed entry true; return the member whom a JOIN or LEAVE is about."""

@@ -51,7 +51,9 @@ def test_json_is_one_line_without_control_characters_and_keeps_the_text(event: o
 
 
 def test_every_event_has_a_name_of_its_own_in_json() -> None:
-    assert len(get_args(ocm.Event)) == 10
+    assert len(get_args(ocm.Event)) == len(KINDS)
+    names = {event_values(event)["event"] for event in KINDS.values()}
+    assert len(names) == len(KINDS)
     line = json_line({"event": "message", "text": 'こんにちは\x7f\x9b\u2028"\\'})
     assert line == '{"event": "message", "text": "こんにちは\\u007f\\u009b\\u2028\\"\\\\"}'
 

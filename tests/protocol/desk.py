@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ocm.errors import JournalFailed
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptMember, KeptRoom, Policy, Refusal
@@ -24,6 +25,7 @@ from ocm.protocol.session.keys import Direction, session_secrets
 from ocm.protocol.session.lane import Load
 from ocm.protocol.wire.classic import Stage, write_datagram
 from ocm.protocol.wire.frames import Frame, Message, Published, read_frames, write_frame
+from ocm.protocol.wire.payload import read_object
 from ocm.protocol.wire.records import (
     Authenticate,
     Authenticated,
@@ -86,6 +88,10 @@ class Desk:
         self.knocking: list[Knocking] = []
         """Those of whom it is not decided yet."""
         self.space = SPACE
+        """Bytes that the server may write to a client at a time."""
+        self.oldest_kept = 1
+        """The oldest entry that the journal has not dropped."""
+        self.unreadable = False
         self.start()
 
     def start(self) -> None:
@@ -107,7 +113,9 @@ class Desk:
         self.submit(self.hub.restore(kept, self.restore, now_s=self.now_s))
 
     def read(self, room: str, incarnation: int, first: int, count: int) -> Sequence[Entry]:
-        return self.ledger.read(room, incarnation, first, count)
+        if self.unreadable:
+            raise JournalFailed("the disk cannot be read")
+        return self.ledger.read(room, incarnation, max(first, self.oldest_kept), count)
 
     def restore(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
         link = self.reception.restore_link(room, member, log)
@@ -199,11 +207,11 @@ class Desk:
             self.now_s = max(self.now_s, at_s)
             if place:
                 self.reception.handle_timeout(sessions[place - 1], now_s=self.now_s)
-                again_s = sessions[place - 1].next_timeout_s()
-                assert again_s is None or again_s > self.now_s, "a timer spins"
             else:
                 self.submit(self.hub.handle_timeout(now_s=self.now_s))
             self.flush()
+            again_s = (sessions[place - 1] if place else self.hub).next_timeout_s()
+            assert again_s is None or again_s > self.now_s, "a timer spins"
         self.now_s = end_s
         self.submit(self.hub.handle_timeout(now_s=self.now_s))
         self.flush()
@@ -265,6 +273,7 @@ class Client:
         self._reader = RecordReader()
         self._reader.payload_size_max = 2**20
         self._dice = Dice(name)
+        self._rooms: dict[int, str] = {}
         self._loads: deque[Load] = deque()
         self._hello = b""
         self._client_secret = b""
@@ -291,9 +300,8 @@ class Client:
             if record.operation == Op.FRAMES:
                 self.frames += read_frames(record.payload, frames_max=4096)
                 continue
-            payload = record.read()
-            assert payload is not None
-            self.answers.append((Op(record.operation), payload))
+            payload = record.read() or read_object(record.payload, Denied)
+            self.answers.append((Op(record.operation) if record.operation in set(Op) else Op.CLOSE, payload))
             if isinstance(payload, Greeting):
                 self._agree(record.whole, payload)
             if isinstance(payload, Authenticated):
@@ -456,10 +464,6 @@ class Client:
             op, Stage.REQUEST, make(id=self.number, room=room, user=self.name if user is None else user, **other)
         )
 
-    @property
-    def _rooms(self) -> dict[int, str]:
-        return self.__dict__.setdefault("_asked", {})
-
     def _agree(self, answer: bytes, greeting: Greeting) -> None:
         self.secrets = session_secrets(
             hello=self._hello,
@@ -486,11 +490,11 @@ def known(desk: Desk, name: str) -> Client:
     return Client(desk, name).authenticate()
 
 
-def seat(desk: Desk, room: str, *names: str, **create: object) -> list[Client]:
+def seat(desk: Desk, room: str, *names: str, **create: str | bool) -> list[Client]:
     """Return new clients that are in a room; the first has made it."""
     clients = [known(desk, name) for name in names]
     for number, client in enumerate(clients):
-        answer = client.join(room) if number else client.create(room, **create)
+        answer = client.join(room) if number else client.create(room, None, **create)
         assert isinstance(answer, Seated), answer
     return clients
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import CLASSIC_POLICY, Entry, Kind, Opened, Reason, Record, Refusal
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptRoom, Kind, Opened, Reason, Record, Refusal, Refused
 from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Recognized, RefusedIntent, Release, Seating, Turn
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Audience, Author, Link
 from ocm.protocol.link.classic import ClassicLink
 from ocm.protocol.room import Intent, Member
+from ocm.protocol.session.publishing import Status
 
 PATIENT = Limits(burst_max=10_000)
 
@@ -678,3 +679,174 @@ def test_real_links_are_addressed_once_per_form() -> None:
     hub.committed(turn.up_to, out.append)
     assert [one.payload for one in out if isinstance(one, Delivery)] == [b"\x01\x03au0xhi", b"u0x: hi", b"hi"]
     assert [one.skip is not None for one in out if isinstance(one, Delivery)] == [True, False, False]
+
+
+# --- authors ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Listener:
+    """An author that only listens."""
+
+    heard: list[str] = field(default_factory=list[str])
+
+    def taken(self, intent: Intent) -> None:
+        self.heard.append(f"{intent.message_id} taken")
+
+    def deferred(self, intent: Intent, status: int, wait_s: float) -> None:
+        self.heard.append(f"{intent.message_id} deferred ({Status(status).name}, {wait_s} s)")
+
+    def settled(self, what: Entry | Refused) -> None:
+        self.heard.append(f"{what.message_id} settled")
+
+    def failed(self) -> None:
+        self.heard.append("failed")
+
+
+def with_author(driver: Driver, user: str) -> list[str]:
+    listener = Listener()
+    driver.links[user].author = listener
+    return listener.heard
+
+
+def test_message_ids_reach_the_journal_and_their_author_hears_of_each() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    heard = with_author(driver, "alice")
+    alice = driver.member("alice")
+    turn = driver.note(
+        driver.hub.take(
+            [Intent(alice, b"yes", message_id=5), Intent(alice, b"no", message_id=6, status=17, digest=b"digest")],
+            now_s=2.0,
+        )
+    )
+    said, refused = turn.records
+    assert isinstance(said, Record)
+    assert said.entry.message_id == 5
+    assert refused == Refused("a", 1, alice.id, 6, 17, 2000, b"digest")
+    assert heard == ["5 taken", "6 taken"]
+    assert driver.commit() == ["bob < TEXT alice yes"]
+    assert heard[2:] == ["5 settled", "6 settled"]
+    assert seqs(driver.say("bob", "next")) == [4], "a refusal has no place in the room's order"
+
+
+def test_an_author_is_told_why_it_has_to_wait() -> None:
+    driver = Driver(Hub(Limits(burst_max=1, rate_per_s=0.5, pending_max=2)))
+    driver.seat("alice")
+    heard = with_author(driver, "alice")
+    alice = driver.member("alice")
+
+    def say(number: int) -> None:
+        driver.note(driver.hub.take([Intent(alice, b"x", message_id=number)], now_s=0.0))
+
+    say(1)
+    say(2)
+    driver.enter("bob")
+    say(3)
+    driver.commit()
+    driver.leave("alice")
+    say(4)
+    assert [one for one in heard if "deferred" in one] == [
+        "2 deferred (RATE_LIMITED, 2.0 s)",
+        "3 deferred (UNAVAILABLE, 1.0 s)",
+        "4 deferred (UNAVAILABLE, 1.0 s)",
+    ]
+    driver.fail()
+    assert heard[-1] == "failed"
+
+
+def test_a_message_with_an_id_needs_no_author() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    alice = driver.member("alice")
+    driver.note(
+        driver.hub.take([Intent(alice, b"1", message_id=1), Intent(alice, b"", message_id=2, status=17)], now_s=0.0)
+    )
+    assert driver.commit() == ["bob < TEXT alice 1"]
+
+
+def test_the_log_of_a_room_that_is_closed_is_read_in_the_journal() -> None:
+    asked: list[tuple[str, int, int, int]] = []
+
+    def read(room: str, incarnation: int, first: int, count: int) -> Sequence[Entry]:
+        asked.append((room, incarnation, first, count))
+        return ()
+
+    closed = KeptRoom("a", 7, bytes(16), CLASSIC_POLICY, 40, 11, 9, 0, closed=True, members=())
+    assert Hub(PATIENT, read=read).reader(closed)(12, 3) == ()
+    assert asked == [("a", 7, 12, 3)]
+    assert Hub(PATIENT).reader(closed)(12, 3) == ()
+
+
+def test_an_author_that_is_gone_hears_nothing_any_more() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    heard = with_author(driver, "bob")
+    bob = driver.member("bob")
+    driver.leave("bob")
+    driver.commit()
+    driver.hub.take([Intent(bob, b"x", message_id=1)], now_s=0.0)
+    assert heard == []
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+
+def with_reader(limits: Limits, *rooms: str) -> Driver:
+    driver = Driver(Hub(limits))
+    for room in rooms:
+        driver.enter(f"reader of {room}", room, create=True, form="log", addressing=Addressing.PULL, echoes=True)
+    driver.commit()
+    return driver
+
+
+def kept_sizes(driver: Driver, *rooms: str) -> list[int]:
+    logs = [driver.hub.log(room) for room in rooms]
+    return [0 if log is None else log.size for log in logs]
+
+
+def test_entries_are_kept_in_memory_only_while_somebody_reads_the_log() -> None:
+    driver = Driver()
+    driver.seat("alice")
+    driver.say("alice", "nobody reads this")
+    driver.commit()
+    assert kept_sizes(driver, "a") == [0]
+    log = driver.hub.log("a")
+    assert log is not None
+    assert log.head == 2
+    driver.enter("bob", form="log", addressing=Addressing.PULL)
+    driver.commit()
+    driver.say("alice", "but this")
+    driver.commit()
+    assert (kept_sizes(driver, "a"), log.head) == ([8 + 64], 4)
+    driver.leave("bob")
+    driver.commit()
+    assert (kept_sizes(driver, "a"), log.head) == ([0], 5)
+    assert driver.hub._logs_size == 0
+
+
+def test_all_logs_together_take_so_much_memory_and_no_more() -> None:
+    limits = Limits(room_logs_size_max=4 * 1064, burst_max=999)
+    driver = with_reader(limits, "a", "b")
+    for _ in range(3):
+        driver.say("reader of a", "x" * 1000)
+    driver.say("reader of b", "x" * 1000)
+    driver.commit()
+    assert kept_sizes(driver, "a", "b") == [3 * 1064, 1064]
+    driver.say("reader of b", "x" * 1000)
+    driver.commit()
+    assert kept_sizes(driver, "a", "b") == [1064, 1064]
+    assert driver.hub._logs_size == 2 * 1064
+
+
+def test_a_room_that_is_closed_gives_its_memory_back() -> None:
+    driver = with_reader(PATIENT, "a")
+    driver.say("reader of a", "x" * 1000)
+    driver.commit()
+    log = driver.hub.log("a")
+    driver.close()
+    driver.commit()
+    assert log is not None
+    assert log.size == driver.hub._logs_size == 0
+    assert driver.hub.log("a") is None
+    assert driver.hub.room("a") is None

@@ -231,6 +231,23 @@ def test_the_journal_is_told_how_long_to_keep_whom() -> None:
     assert until_s() == DAY_S
 
 
+def test_a_session_that_ends_while_the_next_begins_is_not_the_end_of_the_clients() -> None:
+    desk = Desk()
+    alice = known(desk, "alice")
+    desk.patient = True
+    again = Client(desk, "again").authenticate(alice)
+    alice.lose_stream()
+    assert len(desk.pending) == 1
+    desk.commit()
+    assert resumed(again)
+    [identity] = desk.ledger.identities.values()
+    assert identity.until_ms / 1000 - 1_700_000_000.0 - desk.now_s == 30 * DAY_S
+    desk.now_s += 2 * DAY_S
+    third = Client(desk, "third").authenticate(again)
+    desk.commit()
+    assert resumed(third)
+
+
 def test_of_too_many_the_one_that_is_away_for_longest_is_forgotten_and_nobody_who_is_here() -> None:
     desk = Desk(Limits(identities_max=3))
     here, *others = [known(desk, name) for name in ("here", "one", "two", "three", "four")]

@@ -189,6 +189,18 @@ def test_a_failure_that_is_told_late_turns_nobody_away_who_came_after_it() -> No
     assert isinstance(alice.last(Seated), Seated)
 
 
+def test_who_is_turned_away_beside_a_classic_program_is_told() -> None:
+    desk = Desk()
+    seat(desk, "lobby", "host", access="mixed")
+    alice = known(desk, "alice")
+    desk.patient = True
+    desk.classic_member("lobby", "bobby")
+    alice.write(alice.join_record("lobby"))
+    desk.fail()
+    assert denied(alice.answers[-1][1]) == 480
+    assert len(desk.hub.members("lobby")) == 1
+
+
 # --- asking again -----------------------------------------------------------------------------------------
 
 
@@ -703,6 +715,38 @@ def test_the_log_of_a_closed_room_can_be_read_over_a_restart() -> None:
     stranger = known(desk, "mallory")
     assert isinstance(stranger.join("lobby", log=log, last=2), Seated)
     assert stranger.texts() == [], "of whom nobody knows cannot read it"
+
+
+def test_who_reads_on_and_loses_its_session_can_come_back_for_the_rest() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    alice.ask(Op.END, RoomRequest, handle=alice.handles["lobby"])
+    log = bob.last(Seated).log
+    bob.lose_stream()
+    back = again(desk, bob)
+    answer = back.join("lobby", log=log, last=2)
+    assert isinstance(answer, Seated)
+    assert answer.resumed
+    assert last_said(back)[0] is Kind.CLOSED
+
+
+def test_an_old_log_that_is_forgotten_takes_no_new_seat_along() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    bob.lose_stream()
+    alice.ask(Op.END, RoomRequest, handle=alice.handles["lobby"])
+    [carol] = seat(desk, "lobby", "carol", lifetime="persist")
+    back = again(desk, bob)
+    back.join("lobby")
+    desk.crash()
+    desk.now_s += DAY_S - 1
+    back = again(desk, back)
+    assert isinstance(back.join("lobby"), Seated)
+    desk.now_s += 2
+    again(desk, carol)
+    answer = back.join("lobby")
+    assert isinstance(answer, Seated)
+    assert (answer.resumed, answer.member) == (True, 2)
 
 
 def test_classic_members_of_a_closed_room_are_not_kept() -> None:

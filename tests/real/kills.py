@@ -27,7 +27,7 @@ class Kills:
     accepts_s: list[float]
     """From the kill to a server that accepts (it is started at once)."""
     back_s: list[float]
-    """From the kill to every member back in the room."""
+    """From the kill until a message of every member was accepted again."""
 
 
 async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: int = 1) -> Kills:
@@ -49,7 +49,7 @@ async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: in
             await server.kill()
             await server.start()
             accepts_s.append(server.accepts_s - server.killed_s)
-            back = [_back(program, marks[user], server.killed_s) for user, program in members.items()]
+            back = [_back(program, marks[user], server.accepts_s) for user, program in members.items()]
             back_s.append(max(await asyncio.gather(*back)) - server.killed_s)
             if not number % _AUDIT_EVERY:
                 log |= await read_log(members[USERS[0]])
@@ -64,12 +64,9 @@ async def kill_servers(folder: Path, *, count: int, rate: float = 20.0, seed: in
     return Kills(found, sorted(accepts_s), sorted(back_s))
 
 
-async def _back(program: Program, after: int, killed_s: float) -> float:
-    """Return when the member was in the room again after a kill."""
-    line = await program.wait_for(
-        lambda line: line["event"] == "connection" and line["state"] == "connected" and line["at_s"] > killed_s,
-        after=after,
-    )
+async def _back(program: Program, after: int, accepts_s: float) -> float:
+    """Return when the server that accepts again had accepted a message of the member."""
+    line = await program.wait_for(lambda line: line["event"] == "receipt" and line["at_s"] > accepts_s, after=after)
     at_s: float = line["at_s"]
     return at_s
 

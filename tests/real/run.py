@@ -22,7 +22,7 @@ from tests.real.networks import Travels, blocked_from_the_start, cut_and_back, r
 
 Figures: TypeAlias = dict[str, object]
 BACK_MAX_S: Final = 2.0
-"""From a server's death until every member is back, where somebody starts it at once."""
+"""From a server's death until it has accepted a message of every member, where somebody starts it at once."""
 
 
 async def servers(folder: Path, count: int) -> Figures:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from ocm.protocol.entry import Entry, Kind
 from ocm.protocol.limits import Limits
@@ -131,4 +131,6 @@ def body_of(entry: Entry) -> bytes:
             said = {"reason": text}
         case Kind.POLICY:
             said = {"access": text}
+        case _:
+            assert_never(entry.kind)
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()

@@ -199,7 +199,7 @@ class ModernSession:
 
     # --- the TLS connection -------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
+    def events(self, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
         """Take decrypted bytes; give what the client wants, oldest first: each before what came behind it is read.
 
         So it has to be iterated to its end. What breaks the rules ends the session.
@@ -357,10 +357,8 @@ class ModernSession:
 
     def unseat(self, link: ModernLink) -> None:
         """Let a door speak through this session no more."""
-        if self.links.get(link.handle) is link:
-            del self.links[link.handle]
-        if link.carrier is self:
-            link.detach()
+        del self.links[link.handle]
+        link.detach()
 
     def wake(self, link: ModernLink) -> None:
         """Hear that a door has something to send."""

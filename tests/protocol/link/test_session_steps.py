@@ -33,7 +33,7 @@ def session() -> ModernSession:
 
 def hear(record: bytes) -> Callable[[ModernSession], None]:
     def step(one: ModernSession) -> None:
-        one.receive_data(record, now_s=0.0)
+        list(one.events(record, now_s=0.0))
 
     return step
 
@@ -77,7 +77,7 @@ def test_every_step_of_the_table_is_gone(before: SessionState, step: SessionStep
 @pytest.mark.parametrize("before", [SessionState.HELLO, SessionState.AUTH, SessionState.COMMITTING, SessionState.OPEN])
 def test_what_breaks_the_rules_ends_it_and_what_comes_then_changes_nothing(before: SessionState) -> None:
     one = at(before)
-    one.receive_data(HELLO + HELLO, now_s=0.0)
+    list(one.events(HELLO + HELLO, now_s=0.0))
     assert one.state is SessionState.OVER
     assert one.closing is CloseCode.PROTOCOL
     for step in (hear(BYE), lose, lose):
