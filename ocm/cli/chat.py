@@ -94,11 +94,11 @@ def _check(options: ChatOptions, words: Words) -> Answers:
 
 def _policy(options: ChatOptions, answers: Answers, words: Words) -> ocm.Policy | None:
     """Return the kind of room to make; None: the usual one. Raises ``CommandFailed``."""
-    if options.policy is None or answers.create is None or answers.server is None:
+    if options.policy is None:
         return None
-    if not answers.create:
+    if answers.create is False:
         raise CommandFailed(words("chat.policy_join"), status=MISUSED)
-    if not parse_url(answers.server).secure:
+    if answers.server is not None and not parse_url(answers.server).secure:
         raise CommandFailed(words("chat.policy_classic"), status=MISUSED)
     return ocm.Policy(ocm.Access(options.policy))
 

@@ -17,7 +17,7 @@ _TEXT_SHOWN_MAX: Final = 60
 _ATTEMPTS_TOLD: Final = 4
 """One in so many attempts to reconnect is told."""
 _NEWLINE_SIGN: Final = " \N{RETURN SYMBOL} "
-_MISLEADING: Final = frozenset("*＊:：\"'<>")
+_MISLEADING: Final = frozenset("*＊:：\"'<>~～!！")
 """In a name they could pass for our own punctuation: ``* alice has joined.``"""
 
 

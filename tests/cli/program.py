@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -11,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+import pytest
 
 PROFILES: Final = ("modern", "classic")
 PATIENCE_S = 20.0
@@ -84,6 +87,69 @@ class Program:
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self.finish()
+
+
+class Terminal:
+    """A running ``ocm`` on a terminal, and the person in front of it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
+        self._process = process
+        self.leader = leader
+
+    async def until(self, part: str) -> str:
+        """Read the screen until ``part`` is on it; return what came."""
+        loop = asyncio.get_running_loop()
+        shown = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while part.encode() not in shown:
+                ready = asyncio.Event()
+                loop.add_reader(self.leader, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(self.leader)
+                shown += os.read(self.leader, 4096)
+        return shown.decode()
+
+    def type(self, line: str) -> None:
+        os.write(self.leader, f"{line}\n".encode())
+
+    async def finish(self) -> int:
+        """Wait for the end; return the exit status."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        """Make sure that it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self.finish()
+        os.close(self.leader)
+
+
+@asynccontextmanager
+async def on_terminal(*arguments: str, home: Path) -> AsyncGenerator[Terminal]:
+    """Run ``ocm`` on a terminal of its own."""
+    try:
+        leader, follower = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine has no terminal to give: {error}")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ocm"),
+            *arguments,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=environment(home),
+        )
+    finally:
+        os.close(follower)
+    terminal = Terminal(process, leader)
+    try:
+        yield terminal
+    finally:
+        await terminal.kill()
 
 
 def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

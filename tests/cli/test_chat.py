@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pty
 import signal
 import socket
 import sys
@@ -14,12 +13,12 @@ import pytest
 from ocm.cli.lines import LINE_SIZE_MAX
 from tests.cli.hostile import HOSTILE, controls
 from tests.cli.program import (
-    PROFILES,
     Program,
     badge_of,
     chatting,
     environment,
     ocm_command,
+    on_terminal,
     run_ocm,
     same_ports,
     seat,
@@ -78,7 +77,7 @@ async def test_programs_get_one_object_per_line(url: str) -> None:
             }
             assert message.get("history", False) is message.get("plaintext", False) is False
             receipt = await bob.event("receipt")
-            settled = {"state": "logged", "seq": message["seq"]} if is_modern else {"state": "sent"}
+            settled = {"state": "in_room", "seq": message["seq"]} if is_modern else {"state": "sent"}
             said = {"event": "receipt", "user": "bob", "text": "one\x1b\u2028two"}
             assert receipt == here | said | settled | {"message_id": receipt["message_id"]}
             bob.type("/who", "/nonsense", "x" * (LINE_SIZE_MAX + 1))
@@ -211,7 +210,9 @@ async def test_it_speaks_japanese(classic_url: str, arguments: list[str], env: d
 
 
 async def test_a_screen_that_knows_ascii_only_gets_escapes(classic_url: str) -> None:
-    async with ocm_command(*seat(classic_url, "aiko", "--lang", "ja", create=True), env={"PYTHONIOENCODING": "ascii"}) as aiko:
+    async with ocm_command(
+        *seat(classic_url, "aiko", "--lang", "ja", create=True), env={"PYTHONIOENCODING": "ascii"}
+    ) as aiko:
         assert "\\u90e8\\u5c4b tea" in await aiko.line()
 
 
@@ -247,6 +248,8 @@ async def test_what_is_not_given_is_asked_until_it_can_be_used(classic_url: str)
         (["https://example.org", "--join"], "not the address of a server"),
         (["--user", "server"], "cannot be a user name"),
         (["--room", "x" * 256], "cannot be the name of a room"),
+        (["tcrp://[::1]", "--create", "--policy", "mixed"], "--policy is for encrypted servers"),
+        (["tcrp://[::1]", "--join", "--policy", "modern"], "--policy is for encrypted servers"),
         (["--password-file", "/nowhere"], "cannot read a password"),
         (["--nonsense"], "See: ocm chat --help"),
     ],
@@ -285,20 +288,34 @@ async def test_an_interrupt_at_a_question_ends_with_1() -> None:
         assert await program.finish() == (1, "")
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-async def test_a_killed_server_that_comes_back_is_found_again(profile: str, tmp_path: Path) -> None:
-    kept = ("--data-dir", str(tmp_path / "data"))
-    async with serving(*kept) as (server, ready), two_in_a_room(url_of(ready, profile)) as (aiko, bob):
+async def test_a_killed_classic_server_that_comes_back_is_found_again() -> None:
+    async with serving() as (server, ready), two_in_a_room(url_of(ready, "classic")) as (aiko, bob):
         await until_attached(aiko)
         await until_attached(bob)
         server.send_signal(signal.SIGKILL)
         await aiko.expect("The connection is lost")
         await bob.expect("The connection is lost")
-        async with serving(*kept, *same_ports(ready)):
+        async with serving(*same_ports(ready)):
             await aiko.expect("Connected again")
             await bob.expect("Connected again")
             bob.type("back")
             assert await aiko.expect("bob:") == "bob: back"
+
+
+async def test_a_killed_server_that_comes_back_with_its_data_has_lost_nothing(tmp_path: Path) -> None:
+    kept = ("--data-dir", str(tmp_path / "data"))
+    async with serving(*kept) as (server, ready), two_in_a_room(ready["url"]) as (aiko, bob):
+        bob.type("before")
+        assert await aiko.line() == "bob: before"
+        server.send_signal(signal.SIGKILL)
+        await server.finish()
+        bob.type("meanwhile")
+        async with serving(*kept, *same_ports(ready)):
+            bob.type("after")
+            assert await aiko.expect("bob:") == "bob: meanwhile"
+            assert await aiko.expect("bob:") == "bob: after"
+            async with chatting(ready["url"], "carol") as carol:
+                assert [await carol.line() for _ in range(3)] == ["~ bob: before", "~ bob: meanwhile", "~ bob: after"]
 
 
 async def until_attached(program: Program) -> None:
@@ -310,42 +327,11 @@ async def until_attached(program: Program) -> None:
 
 
 async def test_a_terminal_is_asked_on_one_line_and_keeps_its_flags(classic_url: str, tmp_path: Path) -> None:
-    try:
-        leader, follower = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"this machine has no terminal to give: {error}")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ocm", "chat", classic_url, "--create", "--user", "aiko"),
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-            env=environment(tmp_path),
-        )
-        os.close(follower)
-        await until(leader, "Name of the room: ")
-        os.write(leader, b"tea\n")
-        shown = await until(leader, "/help shows the commands.")
-        assert "not encrypted" in shown
-        assert os.get_blocking(leader)
-        os.write(leader, b"/quit\n")
-        await until(leader, "* You have left.")
-        assert await asyncio.wait_for(process.wait(), 20) == 0
-    finally:
-        os.close(leader)
-
-
-async def until(leader: int, part: str) -> str:
-    """Read a terminal until ``part`` is on it."""
-    loop = asyncio.get_running_loop()
-    shown = b""
-    async with asyncio.timeout(20):
-        while part.encode() not in shown:
-            ready = asyncio.Event()
-            loop.add_reader(leader, ready.set)
-            try:
-                await ready.wait()
-            finally:
-                loop.remove_reader(leader)
-            shown += os.read(leader, 4096)
-    return shown.decode()
+    async with on_terminal("chat", classic_url, "--create", "--user", "aiko", home=tmp_path) as aiko:
+        await aiko.until("Name of the room: ")
+        aiko.type("tea")
+        assert "not encrypted" in await aiko.until("/help shows the commands.")
+        assert os.get_blocking(aiko.leader)
+        aiko.type("/quit")
+        await aiko.until("* You have left.")
+        assert await aiko.finish() == 0
