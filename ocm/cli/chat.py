@@ -96,10 +96,10 @@ def _policy(options: ChatOptions, answers: Answers, words: Words) -> ocm.Policy 
     """Return the kind of room to make; None: the usual one. Raises ``CommandFailed``."""
     if options.policy is None:
         return None
-    if answers.create is False:
-        raise CommandFailed(words("chat.policy_join"), status=MISUSED)
     if answers.server is not None and not parse_url(answers.server).secure:
         raise CommandFailed(words("chat.policy_classic"), status=MISUSED)
+    if answers.create is False:
+        raise CommandFailed(words("chat.policy_join"), status=MISUSED)
     return ocm.Policy(ocm.Access(options.policy))
 
 

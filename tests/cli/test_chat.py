@@ -65,7 +65,9 @@ async def test_programs_get_one_object_per_line(url: str) -> None:
     count = {"plaintext_members": 0 if is_modern else None}
     async with ocm_command(*seat(url, "aiko", "--json", create=True)) as aiko:
         joined = await aiko.event("joined")
-        assert joined == here | privacy | count | {"event": "joined", "user": "aiko", "host": True}
+        assert joined["path"] in {"udp", "tls"}
+        state = {"path": joined["path"], "returned": False}
+        assert joined == here | privacy | count | state | {"event": "joined", "user": "aiko", "host": True}
         async with ocm_command(*seat(url, "bob", "--json")) as bob:
             assert (await bob.event("joined"))["host"] is False
             assert await aiko.event("member_joined") == here | {"event": "member_joined", "user": "bob"}
@@ -164,11 +166,13 @@ async def test_a_file_of_500_lines_arrives_whole(url: str) -> None:
     with tempfile.TemporaryFile() as file:
         file.write("\n".join(lines).encode())
         file.seek(0)
-        async with chatting(url, "aiko", create=True) as aiko:
-            async with ocm_command(*seat(url, "bob"), stdin=file.fileno()) as bob:
-                assert await aiko.expect("bob has joined")
-                assert [await aiko.line() for _ in lines] == [f"bob: {line}" for line in lines]
-                assert await bob.finish() == (0, "")
+        async with (
+            chatting(url, "aiko", create=True) as aiko,
+            ocm_command(*seat(url, "bob"), stdin=file.fileno()) as bob,
+        ):
+            assert await aiko.expect("bob has joined")
+            assert [await aiko.line() for _ in lines] == [f"bob: {line}" for line in lines]
+            assert await bob.finish() == (0, "")
 
 
 async def test_the_null_device_enters_and_leaves(classic_url: str) -> None:
@@ -249,6 +253,7 @@ async def test_what_is_not_given_is_asked_until_it_can_be_used(classic_url: str)
         (["--user", "server"], "cannot be a user name"),
         (["--room", "x" * 256], "cannot be the name of a room"),
         (["tcrp://[::1]", "--create", "--policy", "mixed"], "--policy is for encrypted servers"),
+        (["tcrps://[::1]", "--join", "--policy", "modern"], "--policy is for --create"),
         (["tcrp://[::1]", "--join", "--policy", "modern"], "--policy is for encrypted servers"),
         (["--password-file", "/nowhere"], "cannot read a password"),
         (["--nonsense"], "See: ocm chat --help"),
