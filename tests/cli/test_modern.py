@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,11 +98,18 @@ async def test_status_says_which_way_messages_travel_and_who_can_read_them(moder
         await bob.expect(badge_of(modern_url))
 
 
+async def status_by_datagram(program: Program) -> dict[str, Any]:
+    """Ask for the status, again and again until datagrams are known to get through; return it."""
+    while True:
+        program.type("/status")
+        status = await program.event("status")
+        if status["path"] == "udp":
+            return status
+
+
 async def test_status_in_json(modern_url: str, aiko: ocm.Room) -> None:
     async with ocm_command(*seat(modern_url, "bob", "--json")) as bob:
-        assert (await bob.event("path"))["path"] == "udp"
-        bob.type("/status")
-        status = await bob.event("status")
+        status = await status_by_datagram(bob)
         assert status == {
             "event": "status",
             "room": "tea",
