@@ -152,11 +152,13 @@ class Agency:
         """By the size of an address: one for IPv4, one for IPv6."""
         self._handed_out = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_s: float | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
         self._ahead_s = 0.0
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
+        self._is_due = False
         self._settled = asyncio.Event()
         self._broken: OcmError | None = None
         self._closed = False
@@ -195,10 +197,12 @@ class Agency:
         """Return the next event of a room, or None: there is none now."""
         if self._rooms.get(room.name) is not room or not self.agent.is_in(room.name):
             return machine.read(now_s=self.now_s())  # what is left of one that we are not in any more
+        due_s = machine.next_timeout_s()
         event = self.agent.read(room.name, now_s=self.now_s())
         if event is not None and self._remembering is None:
             self._remembering = self._loop.call_later(REMEMBER_AFTER_S, self._remember)
-        self.settle()
+        if machine.next_timeout_s() != due_s or self.agent.has_news:
+            self.settle()
         return event
 
     def _remember(self) -> None:
@@ -219,11 +223,18 @@ class Agency:
 
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
+    def settle_soon(self) -> None:
+        """The same at the end of this turn of the loop: what is said in one turn shares datagrams."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.settle)
+
     def settle(self) -> None:
         """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine.
 
         Called from inside itself it does nothing: whoever is in it goes on until nothing is left.
         """
+        self._is_due = False
         if self._settling or self._closed:
             return
         self._settling = True
@@ -317,13 +328,18 @@ class Agency:
             self._fail(error)
 
     def _arm(self) -> None:
+        """Have the machine woken when it wants to be. A timer that is early is left: it is looked at then."""
         times = (self.agent.next_timeout_s(), self.agent.next_dial_s() if self._rooms else None)
         at_s = min((one for one in times if one is not None), default=None)
+        if at_s is None or (self._armed_s is not None and self._armed_s <= at_s):
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if at_s is None else self._loop.call_at(at_s, self._on_timer)
+        self._armed_s = at_s
+        self._timer = self._loop.call_at(at_s, self._on_timer)
 
     def _on_timer(self) -> None:
+        self._timer = self._armed_s = None
         self.agent.handle_timeout(now_s=self.now_s())
         self.settle()
 
@@ -362,7 +378,7 @@ class Agency:
             self._dial_failed(TransportClosed("the server did not say that it knows us"))
 
     def _opened(self, stream: SecureStream) -> StreamHandler:
-        """Begin a session."""
+        """Begin a session. Datagrams go where the stream goes, to the port that the server names."""
         host, _ = split_address(stream.remote)
         session = self.agent.opened(
             server_key=stream.server_key, server_address=partial(make_address, host), now_s=self.now_s()

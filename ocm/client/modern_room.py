@@ -105,7 +105,7 @@ class ModernRoom(Room):
     def post(self, text: str) -> int:
         """Say ``text``; never waits."""
         message_id = self._say(text)
-        self._agency.settle()
+        self._agency.settle_soon()
         return message_id
 
     async def send(self, text: str) -> Receipt:
@@ -113,7 +113,7 @@ class ModernRoom(Room):
         message_id = self._say(text)
         arrival: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._receipts[message_id] = arrival
-        self._agency.settle()  # what is known by then is heard
+        self._agency.settle_soon()
         try:
             receipt = await arrival
         finally:

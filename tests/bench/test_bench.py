@@ -38,5 +38,6 @@ async def test_the_codecs_are_timed() -> None:
 
 async def test_the_simulated_network_is_timed() -> None:
     figures = await run("simulate", "--seconds", "3", "--deliveries", "1000")
-    assert figures["room_heard"] > 50
+    assert (figures["modern"]["heard"], figures["modern"]["heard_in_order"]) == (270, 90)
+    assert 0 < figures["classic"]["heard"] < 270
     assert figures["machine_deliveries"] >= 1000

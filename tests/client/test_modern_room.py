@@ -572,3 +572,14 @@ async def test_a_program_that_never_reads_is_told_how_much_it_missed_of_its_own_
         assert len(notes) == 10
         assert gap == ocm.Gap(50 + 1 - 10)  # one of the notes tells that messages go by UDP
         assert last == RoomClosed(Reason.ENDED)
+
+
+@simulated
+async def test_what_is_said_in_one_turn_of_the_loop_shares_datagrams(network: Network) -> None:
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as room:
+        await until(lambda: room.path.kind is ocm.PathKind.UDP)
+        before = server.status().datagrams_received
+        for number in range(40):
+            room.post(f"{number}")
+        await room.drain()
+        assert server.status().datagrams_received - before < 10

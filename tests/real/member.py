@@ -2,7 +2,7 @@
 
 It says numbered messages and prints all it sees, one JSON object a line. Lines on its stdin are commands: ``stop``
 (say no more; ``drained`` when the fate of everything is known), ``audit`` (print what the server's log holds beyond
-the last audit), ``leave``. With the end of its stdin it ends, without leaving.
+the last audit), ``path``, ``leave``. With the end of its stdin it ends, without leaving.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Member:
                     tell("drained")
                 case [b"audit"]:
                     await self._audit()
+                case [b"path"]:
+                    tell("way", kind=self._room.path.kind)
                 case [b"leave"]:
                     return True
                 case _:

@@ -147,7 +147,7 @@ async def _first_after(program: Program, event: str, at_s: float, *, within_s: f
 async def roam(folder: Path, *, seconds: float, every_s: float = 2.0) -> Travels:
     """Change the client's address again and again."""
     async with _scene(folder) as scene:
-        await _on(scene.far, "udp", 0.0, within_s=20)
+        await _until_udp(scene.far)
         for _ in range(int(seconds / every_s)):
             await asyncio.sleep(every_s)
             scene.network.move()
@@ -167,7 +167,7 @@ async def blocked_from_the_start(folder: Path) -> Travels:
 async def cut_and_back(folder: Path) -> Travels:
     """Let no datagram through any more, and then again."""
     async with _scene(folder) as scene:
-        await _on(scene.far, "udp", 0.0, within_s=20)
+        await _until_udp(scene.far)
         await asyncio.sleep(3)
         cut_s = await scene.network.be("udp off")
         # All that is said from now on, and all that was on its way, comes over TLS.
@@ -179,6 +179,17 @@ async def cut_and_back(folder: Path) -> Travels:
         udp_s = await _on(scene.far, "udp", back_s, within_s=60)
         await asyncio.sleep(3)
         return await scene.finish({"heard": log_s, "receipt": said_s, "tls": tls_s, "udp_again": udp_s})
+
+
+async def _until_udp(program: Program) -> None:
+    """Wait until messages travel by UDP as they do at first, of which nobody is told."""
+    async with asyncio.timeout(20):
+        while True:
+            after = len(program.lines)
+            program.tell("path")
+            if (await program.event("way", after=after))["kind"] == "udp":
+                return
+            await asyncio.sleep(0.2)
 
 
 async def _on(program: Program, path: str, after_s: float, *, within_s: float) -> float:

@@ -442,6 +442,11 @@ class Agent:
         return events
 
     @property
+    def has_news(self) -> bool:
+        """Whether there is something to store, or to be told."""
+        return bool(self._memos or self._events)
+
+    @property
     def connection(self) -> Connection:
         """Whether the server is reached."""
         return Connection.RECONNECTING if self._session is None else Connection.CONNECTED

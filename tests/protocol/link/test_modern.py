@@ -324,7 +324,7 @@ def test_a_new_member_may_begin_with_any_id() -> None:
     publish(bob, "x", first=100)
     assert bob.published() == [(100, 0)]
     carol = known(desk, "carol")
-    carol.join("lobby", lowest=0)
+    carol.join("lobby", lowest=1)
     assert carol.last(Seated).mark == 0
     publish(carol, "x")
     assert carol.published() == [(1, 0)]
