@@ -59,6 +59,11 @@ async def test_what_was_typed_while_the_server_was_away_outlives_a_kill_and_arri
                 bob.type("four")
                 arrived = [await next_message(aiko) for _ in range(4)]
                 assert arrived == ["one", "two", "three", "four"]
+                assert bob.seen[0] == "* You are back in the room tea, as bob."
+                for text in ("one", "two", "three"):
+                    assert await bob.line() == f"* From before, and in the room now: {text}"
+                bob.type("/leave")
+                assert await bob.line() == "* You have left."
 
 
 async def test_a_second_chat_of_the_same_user_says_that_it_is_somebody_new(

@@ -9,7 +9,8 @@ import pytest
 
 import ocm
 from ocm.cli.trust import grouped
-from tests.cli.program import badge_of, chatting, on_terminal, run_ocm, seat
+from tests.cli.program import badge_of, chatting, ocm_command, on_terminal, run_ocm, seat
+from tests.security import Authority
 
 KNOWN = Path(".local/state/ocm/known_servers")
 ANOTHER_KEY = "ab" * 32
@@ -136,3 +137,24 @@ async def test_nobody_at_an_encrypted_address_is_one_line() -> None:
         status, out, err = await run_ocm(*seat(f"tcrps://127.0.0.1:{unused.getsockname()[1]}", "aiko"))
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "nobody answers" in err
+
+
+async def test_a_server_that_an_authority_vouches_for_is_entered_without_a_question(tmp_path: Path) -> None:
+    authority = Authority()
+    env = {"SSL_CERT_FILE": str(authority.keep(tmp_path / "authority.pem"))}
+    certificate = authority.vouch_for("localhost")
+    async with ocm.serve("tcrps://localhost:0", certificate=certificate) as server:
+        assert server.classic_url is None
+        command = seat(f"localhost:{server.tcp_port}", "aiko", create=True)
+        async with ocm_command(*command, env=env, home=tmp_path) as aiko:
+            await aiko.expect(badge_of(server.url))
+        async with ocm_command(*command, env=env, home=tmp_path) as aiko:  # it was killed, and is remembered
+            assert await aiko.line() == "* You are back in the room tea, as aiko."
+        status, _, err = await run_ocm(*seat(f"127.0.0.1:{server.tcp_port}", "aiko"), env=env)  # by another name
+        assert (status, "no authority vouches for it" in err) == (1, True)
+        port = server.tcp_port
+    async with ocm.serve(f"tcrps://localhost:{port}") as server:
+        status, _, err = await run_ocm(*command, env=env, home=tmp_path)
+        assert (status, err.count("\n")) == (1, 1)
+        assert "is not known here" in err
+    assert not (tmp_path / KNOWN).exists()
