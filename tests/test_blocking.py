@@ -21,6 +21,7 @@ import ocm
 from ocm import blocking
 from ocm.blocking import background
 from ocm.blocking.background import Call, Ended, until
+from ocm.client.classic import ClassicRoom
 from ocm.protocol.control.packets import Form
 from ocm.transport.base import Network
 from ocm.transport.memory import MemoryNetwork
@@ -184,7 +185,9 @@ def test_time_outs_of_sending_end_the_waiting_only() -> None:
 
 def test_what_ended_the_room_is_raised_once() -> None:
     with blocking.serve(LOOPBACK) as server, server.create("r", "ref"), member(server, "aiko") as room:
-        room._block.ask(lambda: room._room._end(error=ocm.ConnectFailed("given up")))
+        seat = room._room
+        assert isinstance(seat, ClassicRoom)
+        room._block.ask(lambda: seat._end(error=ocm.ConnectFailed("given up")))
         with pytest.raises(ocm.ConnectFailed):
             room.receive(WAIT_S)
         assert room.receive(WAIT_S) is None

@@ -124,7 +124,7 @@ class Wiretap(Machine):
         self.tape.streams.append(tape)
 
         def tapped(stream: Stream) -> StreamHandler:
-            return accept(TappedStream(stream, tape))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            return accept(TappedStream(stream, tape))  # pyright: ignore[reportArgumentType]
 
         return await super().connect(host, port, tapped, write_buffer_max=write_buffer_max, local=local)
 

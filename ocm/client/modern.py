@@ -66,8 +66,7 @@ class _Connection:
     def data_received(self, data: bytes) -> None:
         """Take bytes; behind our last word they are of no interest."""
         if not self._ending:
-            self.session.receive_data(data, now_s=self._agency.now_s())
-            self._agency.settle()
+            self._agency.hear(lambda: self.session.receive_data(data, now_s=self._agency.now_s()))
 
     def eof_received(self) -> None:
         """Close, too."""
@@ -80,7 +79,7 @@ class _Connection:
     def resume_writing(self) -> None:
         """Go on."""
         self._full = False
-        self._agency.settle()
+        self._agency.hear(lambda: None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the session."""
@@ -227,7 +226,7 @@ class Agency:
         """The same at the end of this turn of the loop: what is said in one turn shares datagrams."""
         if not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self.settle)
+            self._loop.call_soon(self.hear, lambda: None)
 
     def settle(self) -> None:
         """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine.
@@ -251,11 +250,18 @@ class Agency:
             self._settling = False
         self._settled.set()
 
+    def hear(self, act: Callable[[], object]) -> None:
+        """Take something from outside, then settle. What goes wrong in that ends the client's block."""
+        try:
+            act()
+            self.settle()
+        except Exception as error:
+            self._spawn(_raise(error))
+
     def lost(self, connection: _Connection) -> None:
         """Hear that a connection is gone."""
         self._connections.pop(connection, None)
-        connection.session.lost(now_s=self.now_s())
-        self.settle()
+        self.hear(lambda: connection.session.lost(now_s=self.now_s()))
 
     def _store(self) -> bool:
         memos = self.agent.memos_to_store()
@@ -267,10 +273,10 @@ class Agency:
 
     def _on_stored(self, count: int, error: StateFailed | None) -> None:
         if error is None:
-            self.agent.stored(count, now_s=self.now_s())
+            self.hear(lambda: self.agent.stored(count, now_s=self.now_s()))
         else:
             self._fail(error)
-        self.settle()
+            self.settle()
 
     def _write(self) -> None:
         for session, connection in list(self._sessions.items()):
@@ -279,7 +285,7 @@ class Agency:
                 if data:
                     connection.stream.write(data)
                 if len(data) >= _WRITE_SIZE:
-                    self._loop.call_soon(self.settle)
+                    self._loop.call_soon(self.hear, lambda: None)
             if session.gave_up and connection.is_up:
                 connection.stream.abort()
             if session.is_over:
@@ -340,15 +346,13 @@ class Agency:
 
     def _on_timer(self) -> None:
         self._timer = self._armed_s = None
-        self.agent.handle_timeout(now_s=self.now_s())
-        self.settle()
+        self.hear(lambda: self.agent.handle_timeout(now_s=self.now_s()))
 
     def _look_at_clock(self) -> None:
         """See whether the machine slept: its wall clock went on, and the loop's did not."""
         ahead_s = self._clock() - self.now_s()
         if ahead_s - self._ahead_s > SLEPT_S:
-            self.agent.woke(now_s=self.now_s())
-            self.settle()
+            self.hear(lambda: self.agent.woke(now_s=self.now_s()))
         self._ahead_s = ahead_s
         self._watch = self._loop.call_later(_LOOK_S, self._look_at_clock)
 
@@ -400,10 +404,12 @@ class Agency:
             )
 
     def _on_batch(self, batch: Batch) -> None:
-        now_s = self.now_s()
-        for data, source in batch:
-            self.agent.receive_datagram(data, source, now_s=now_s)
-        self.settle()
+        def take() -> None:
+            now_s = self.now_s()
+            for data, source in batch:
+                self.agent.receive_datagram(data, source, now_s=now_s)
+
+        self.hear(take)
 
     # --- the end ----------------------------------------------------------------------------------------
 
@@ -459,3 +465,7 @@ class Agency:
         self.agent.close(now_s=self.now_s())
         for room in list(self._rooms.values()):
             room.fail(error)
+
+
+async def _raise(error: Exception) -> None:
+    raise error

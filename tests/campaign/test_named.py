@@ -264,6 +264,31 @@ def test_a_clients_disk_restored_from_a_backup() -> None:
     assert heard(stage.aiko) == ["one", "two", "three", "four"]
 
 
+@pytest.mark.parametrize("unread", [0, 100, 250])
+def test_who_reads_slowly_over_tls_and_loses_the_connection_misses_nothing(unread: int) -> None:
+    """The server goes on behind what was read, not behind what came: else it sends more than can be kept."""
+    stage = Stage()
+    stage.world.udp_blocked.add("bob")
+    for pipe in stage.bob.pipes():
+        pipe.break_up()
+    stage.pass_s(20.0)
+    stage.bob.reads = False
+    for number in range(unread):
+        stage.aiko.post(f"while he does something else {number}")
+    stage.pass_s(20.0)
+    for pipe in stage.bob.pipes():
+        pipe.break_up()
+    stage.pass_s(5.0)
+    for number in range(400):
+        stage.aiko.post(f"still {number}")
+    stage.pass_s(30.0)
+    stage.bob.read_on()
+    stage.pass_s(30.0)
+    assert heard(stage.bob) == stage.texts()
+    assert len(stage.texts()) == unread + 400
+    stage.checks.finish()
+
+
 def test_udp_cut_in_the_middle_and_back_again() -> None:
     stage = Stage()
     stage.world.udp_blocked.add(SERVER)

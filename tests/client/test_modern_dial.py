@@ -181,6 +181,25 @@ async def test_what_fails_while_it_reconnects_ends_the_block_and_is_raised_from_
 
 
 @virtual
+async def test_a_mistake_of_ours_behind_the_clients_back_is_not_only_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine()
+
+    async def run(url: str) -> None:
+        async with ocm.connect(url, user="aiko", network=here) as client, client.create("r") as room:
+            await room.send("hello")
+            monkeypatch.setattr("ocm.protocol.agent.agent.read_sealed", wrong)
+            await asyncio.sleep(100)
+
+    def wrong(data: bytes) -> None:
+        raise Oops
+
+    async with speaking(here) as url:
+        with pytest.raises(Oops):
+            await run(url)
+    assert here.ports_open() == 0
+
+
+@virtual
 async def test_a_machine_without_a_free_port_says_so_and_goes_on_when_there_is_one() -> None:
     here = machine()
     async with speaking(here) as url:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 import ocm
 from ocm import Connection, ConnectionChanged, Delivery, Message, PathKind
+from ocm.environment import SIMULATION, Environment
 from ocm.testing import Network
 from tests.modern import AIKO, URL, Listener, simulated, sitting, until, way
 
@@ -160,6 +161,34 @@ async def test_while_datagrams_go_through_no_connection_is_told_to_be_lost(netwo
         await both.all_is_well()
         assert not [event for event in both.guest.events if isinstance(event, ConnectionChanged)]
         assert both.guest.ways[-1] is PathKind.UDP
+
+
+@simulated
+async def test_a_machine_that_slept_looks_at_once_whether_its_ways_are_still_there(network: Network) -> None:
+    jump_s = 0.0
+    surroundings = SIMULATION.get()
+    assert surroundings is not None
+
+    def sleepy(host: str) -> Environment:
+        environment = surroundings(host)
+        return replace(environment, clock=lambda: environment.clock() + jump_s)
+
+    SIMULATION.set(sleepy)
+    async with pair(network) as both:
+        await until(lambda: way(both.room) is PathKind.UDP)
+        await asyncio.sleep(2)
+        start_s = network.now_s
+        jump_s = 8 * 3600  # the wall clock went on, the other did not
+        await asyncio.sleep(6)
+        probes = [
+            one
+            for one in network.timeline.of("ben")
+            if one.size == 1200 and start_s < one.time_s and "ben" in one.source
+        ]
+        assert probes
+        assert way(both.room) is PathKind.UDP
+        await both.talk(3)
+        await both.all_is_well()
 
 
 @simulated

@@ -237,6 +237,23 @@ async def test_a_host_removes_a_member_who_is_told_and_does_not_come_back(networ
 
 
 @simulated
+async def test_the_server_sits_in_a_room_and_removes_whom_it_likes(network: Network) -> None:
+    async with (
+        ocm.serve(URL) as server,
+        await server.create("r", "referee") as referee,
+        sitting(server.url, "ben") as room,
+    ):
+        assert room.policy == ocm.Policy()
+        await referee.send("welcome")
+        assert (await next_message(room)).sender == ocm.Person("referee")
+        await room.send("thanks")
+        assert await soon(2, referee) == [MemberJoined(BEN), Message(BEN, "thanks", 4)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert server.kick("r", "ben")
+        assert (await rest(room))[-1] == ocm.Removed(Reason.KICKED)
+        assert not server.kick("r", "ben")
+
+
+@simulated
 async def test_only_the_host_removes_closes_or_raises(network: Network) -> None:
     async with (
         ocm.serve(URL) as server,

@@ -170,16 +170,17 @@ def answers_authors_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def tells_of_a_seat_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    let_in = Reception._let_in_new
+    take_in = Reception._take_in_new
 
-    def planted(self: Reception, session: ModernSession, request: Entering, user: str, now_s: float) -> None:
+    def planted(self: Reception, session: ModernSession, request: Entering, user: str, now_s: float) -> Refusal | None:
         def release(what: Release) -> None:
             self.release(what, now_s=now_s)
 
-        let_in(self, session, request, user, now_s)
+        why = take_in(self, session, request, user, now_s)
         self._hub.committed(self._hub._handed_out, release)
+        return why
 
-    patch.setattr(Reception, "_let_in_new", planted)
+    patch.setattr(Reception, "_take_in_new", planted)
 
 
 def loses_the_mark(patch: pytest.MonkeyPatch) -> None:

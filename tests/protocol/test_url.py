@@ -22,13 +22,13 @@ hosts = st.one_of(
 rooms = st.none() | st.text(min_size=1)
 classic_urls = st.builds(ServerUrl, host=hosts, tcp_port=ports, udp_port=ports, room=rooms, form=st.sampled_from(Form))
 pins = st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)
-modern_urls = st.builds(
-    lambda host, port, room, pin: ServerUrl(host, port, UDP_PORT if port else 0, room, secure=True, fingerprint=pin),
-    hosts,
-    ports,
-    rooms,
-    pins,
-)
+
+
+def modern_url(host: str, port: int, room: str | None, pin: str | None) -> ServerUrl:
+    return ServerUrl(host, port, UDP_PORT if port else 0, room, secure=True, fingerprint=pin)
+
+
+modern_urls = st.builds(modern_url, hosts, ports, rooms, pins)
 urls = classic_urls | modern_urls
 PIECES = [
     "tcrp",

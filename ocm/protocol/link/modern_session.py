@@ -213,6 +213,7 @@ class ModernSession:
                 event = self._on_record(record, now_s)
                 if event is not None:
                     yield event
+                self._look(now_s)  # what comes behind a broken rule or a goodbye counts no more
         except RemoteProtocolError as error:
             self.close(CloseCode.PROTOCOL, str(error))
         self._look(now_s)

@@ -55,10 +55,10 @@ class Settled:
     """What a message's author is told, in the order of posting."""
 
     message_id: int
-    status: int
-    """0: in the room; else why it was refused for good."""
+    status: int | None
+    """0: in the room; None: nobody can say any more; else why it was refused for good."""
     seq: int
-    """Its place in the room's log; 0 when it was refused."""
+    """Its place in the room's log; 0 when it is not known to stand there."""
 
 
 @dataclass(slots=True)
@@ -80,6 +80,8 @@ class Publisher:
         self._not_before_s: float | None = None
         self.stored_up_to = MESSAGE_ID_MAX
         """Messages above are not stored yet, and do not leave."""
+        self.sent_up_to = 0
+        """Messages above never left: no server can have them."""
 
     @property
     def lowest_id(self) -> int:
@@ -107,12 +109,15 @@ class Publisher:
         self._posted[message_id] = _Posted(kind, body)
         self._last_id = max(self._last_id, message_id)
 
-    def forget(self, up_to: int) -> list[int]:
-        """Give up the messages up to ``up_to`` whose fate is not known; return their ids."""
-        forgotten = [message_id for message_id in self._posted if message_id <= up_to]
-        for message_id in forgotten:
-            del self._posted[message_id]
-        return forgotten
+    def forget(self, up_to: int) -> list[Settled]:
+        """Give up the messages up to ``up_to`` whose fate is not known; return what there is to tell the author now.
+
+        Those are never sent again. What was known already of others is told, too, where it waited for them.
+        """
+        for message_id, posted in self._posted.items():
+            if message_id <= up_to and posted.settled is None:
+                posted.settled = Settled(message_id, None, 0)
+        return self._tell()
 
     def rewind(self) -> None:
         """Hear that whatever was sent and not answered may be lost."""
@@ -143,6 +148,7 @@ class Publisher:
             is_due = posted.sent_s is None or posted.sent_s + SILENCE_S <= now_s
             if posted.settled is None and is_due:
                 posted.sent_s = now_s
+                self.sent_up_to = max(self.sent_up_to, message_id)
                 return Publish(self._room, message_id, posted.kind, posted.body)
         return None
 
@@ -177,9 +183,12 @@ class Publisher:
         return self._tell()
 
     def hear(self, message: Message) -> list[Settled]:
-        """Take our own message as it came back with the log: that settles it, too."""
+        """Take our own message as it came back with the log: that settles it, too.
+
+        One with other words is of a life that we do not remember: what became of ours is the server's to say.
+        """
         posted = self._posted.get(message.message_id)
-        if posted is None or posted.settled is not None:
+        if posted is None or posted.settled is not None or (posted.kind, posted.body) != (message.kind, message.body):
             return []
         posted.settled = Settled(message.message_id, Status.ACCEPTED, message.seq)
         return self._tell()
