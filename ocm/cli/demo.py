@@ -107,7 +107,10 @@ class _Demo:
         actor = _Actor(await stack.enter_async_context(membership))
         for other in self._cast:
             await other.sees(ocm.MemberJoined, self._words)
-            self._tell("UDP", "<-", "demo.sees_join", user=other.name, other=user)
+            self._tell(_carrier(other), "<-", "demo.sees_join", user=other.name, other=user)
+            if other.room.plaintext_members:
+                count = other.room.plaintext_members
+                self._tell("   ", "  ", "demo.sees_plaintext", user=other.name, count=count)
         self._cast.append(actor)
         return actor
 
@@ -124,14 +127,16 @@ class _Demo:
         else:
             size = len(write_datagram(ROOM.encode(), _TOKEN, text.encode()))
             hint = f"{len(ROOM):02x} {len(_TOKEN):02x} {ROOM} <token> {text} = {size} bytes"
-        self._tell("UDP", "->", "demo.says", user=speaker.name, text=text, hint=hint)
+        self._tell(_carrier(speaker), "->", "demo.says", user=speaker.name, text=text, hint=hint)
         speaker.room.post(text)
         for other in self._cast:
             if other is not speaker:
                 event = await other.sees(ocm.Message, self._words)
                 assert isinstance(event, ocm.Message)
                 values = {"sender": show_name(event.sender.name, self._words), "text": show_text(event.text)}
-                self._tell("UDP", "<-", "demo.hears", user=other.name, **values)
+                hint = "demo.in_clear" if event.plaintext else "" if other.room.encrypted else "demo.to_clear"
+                told = self._words(hint) if hint else ""
+                self._tell(_carrier(other), "<-", "demo.hears", user=other.name, hint=told, **values)
 
     async def _leaves(self, actor: _Actor) -> None:
         self._tell("TLS" if actor.room.encrypted else "TCP", "->", "demo.leaves", user=actor.name)
@@ -141,7 +146,7 @@ class _Demo:
             event = await other.sees(ocm.MemberLeft, self._words)
             assert isinstance(event, ocm.MemberLeft)
             reason = show_reason(event.reason, self._words)
-            self._tell("UDP", "<-", "demo.sees_leave", user=other.name, other=actor.name, reason=reason)
+            self._tell(_carrier(other), "<-", "demo.sees_leave", user=other.name, other=actor.name, reason=reason)
 
     async def _closes(self, host: _Actor) -> None:
         self._tell("TLS", "->", "demo.host_leaves", user=host.name)
@@ -150,7 +155,8 @@ class _Demo:
         for other in self._cast:
             event = await other.sees(ocm.RoomClosed, self._words)
             assert isinstance(event, ocm.RoomClosed)
-            self._tell("UDP", "<-", "demo.sees_close", user=other.name, reason=show_reason(event.reason, self._words))
+            reason = show_reason(event.reason, self._words)
+            self._tell(_carrier(other), "<-", "demo.sees_close", user=other.name, reason=reason)
 
     async def _invite(self, stack: AsyncExitStack, url: str, bot: _Actor) -> int:
         """Let the user in; the host answers."""
@@ -171,6 +177,11 @@ class _Demo:
     def _tell(self, carrier: str, direction: str, key: str, *, hint: str = "", **values: object) -> None:
         line = f"{carrier} {direction} {self._words(key, **values)}"
         self._screen.line(f"{line}   [{hint}]" if hint else line)
+
+
+def _carrier(actor: _Actor) -> str:
+    """Return which way a member's messages travel just now: over TLS until it is known that UDP gets through."""
+    return "TLS" if actor.room.path.kind is ocm.PathKind.TLS else "UDP"
 
 
 async def _answer(bot: _Actor, reply: Callable[[str], str]) -> None:

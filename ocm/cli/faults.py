@@ -47,8 +47,6 @@ def explain_chatting(error: ocm.OcmError, server: str, words: Words) -> str:
             if f"refusal.{code}" in words:
                 return words(f"refusal.{code}")
             return words("refusal.other", reason=shorten(reason, limit=_SENTENCE_SHOWN_MAX), code=code)
-        case ocm.ServerUntrusted():
-            return words("fault.untrusted", server=server)
         case ocm.HandshakeFailed():
             return words("fault.no_tls", server=server)
         case ocm.ConnectFailed():
@@ -68,8 +66,6 @@ def code_of(error: ocm.OcmError) -> str | int:
     match error:
         case ocm.RoomRefused(code=code):
             return code
-        case ocm.ServerUntrusted():
-            return "untrusted"
         case ocm.HandshakeFailed():
             return "no_tls"
         case ocm.ConnectFailed():

@@ -6,6 +6,7 @@ import json
 from typing import assert_never
 
 import ocm
+from ocm.cli.faults import code_of
 from ocm.cli.screen import Screen
 
 
@@ -68,7 +69,9 @@ class JsonView:
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Tell that we are in the room."""
-        self._write({"event": "joined", "user": self._user, "host": created, **_state_of(room)})
+        self._write(
+            {"event": "joined", "user": self._user, "host": created, **_state_of(room), "returned": room.returned}
+        )
 
     def event(self, event: ocm.Event) -> None:
         """Tell an event."""
@@ -81,18 +84,24 @@ class JsonView:
 
     def status(self, room: ocm.Room) -> None:
         """Tell which way messages travel, and who can read them."""
-        path = room.path
-        values = {"path": path.kind.value, "round_trip_s": path.round_trip_s, "loss": path.loss}
-        self._write({"event": "status", "connection": room.connection.value, **values, **_state_of(room)})
+        values = {"round_trip_s": room.path.round_trip_s, "loss": room.path.loss}
+        self._write({"event": "status", "connection": room.connection.value, **_state_of(room), **values})
 
     def plaintext(self, count: int) -> None:
         """Tell how many members are not encrypted."""
         self._write({"event": "plaintext", "members": count})
 
-    def not_done(self, error: ocm.OcmError) -> None:
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
         """Tell that something was refused."""
-        code = error.code if isinstance(error, ocm.RoomRefused) else "failed"
-        self._write({"event": "refused", "user": self._user, "code": code, "reason": str(error)})
+        self._write({"event": "refused", "user": self._user, "code": code_of(error), "reason": str(error)})
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """Tell it like any other."""
+        self.event(receipt)
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """Tell it like any other."""
+        self.event(receipt)
 
     def not_sent(self, code: str, text: str) -> None:
         """Tell that a line was not sent."""
@@ -126,4 +135,5 @@ def _state_of(room: ocm.Room) -> dict[str, object]:
         "encrypted": room.encrypted,
         "policy": None if policy is None else policy.access.value,
         "plaintext_members": room.plaintext_members,
+        "path": room.path.kind.value,
     }

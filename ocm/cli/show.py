@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, assert_never
 
 import ocm
+from ocm.cli.faults import explain_chatting
 from ocm.cli.screen import Screen
 from ocm.cli.words import Words
 from ocm.protocol.text import shorten
@@ -38,8 +39,14 @@ class View(Protocol):
     def plaintext(self, count: int) -> None:
         """So many members are not encrypted now."""
 
-    def not_done(self, error: ocm.OcmError) -> None:
-        """What we asked for was refused."""
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
+        """What we asked for, about a member of that name, was refused."""
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """What we said before this program started has come as far as it will."""
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """A message of ours was given up since we leave; ``left`` tells how many were."""
 
     def not_sent(self, code: str, text: str) -> None:
         """A line of ours was refused."""
@@ -51,7 +58,7 @@ class View(Protocol):
         """The answer to ``/help``."""
 
     def left(self, unsent: int) -> None:
-        """We have left on our own; so many messages were never sent."""
+        """We have left on our own; so many of our messages are not known to have arrived."""
 
     def failed(self, code: str | int, sentence: str) -> None:
         """The conversation cannot begin, or go on; stderr says so too."""
@@ -110,7 +117,8 @@ def _show_receipt(receipt: ocm.Receipt, words: Words) -> str | None:
     text = show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX))
     match receipt.delivery:
         case ocm.Delivery.REFUSED:
-            return words("chat.refused", text=text, code=ocm.safe_text(receipt.code or ""))
+            key = f"refused.{receipt.code}"
+            return words("chat.refused", text=text, why=words(key if key in words else "refused.invalid"))
         case ocm.Delivery.UNKNOWN:
             return words("chat.unknown", text=text)
         case _:
@@ -150,28 +158,29 @@ class TextView:
         self._screen = screen
         self._words = words
         self._interactive = interactive
-        self._has_told_of_way = False
+        self._is_detour = False
+        """Whether it was said that messages do not travel as they should."""
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Say where we are, and how private it is."""
         names = {"room": show_name(room.name, self._words), "user": show_name(room.user, self._words)}
         closes = room.policy is None or room.policy.lifetime is ocm.Lifetime.CLOSE
-        self._note(("chat.created" if closes else "chat.created_stays") if created else "chat.joined", **names)
-        if not room.encrypted:
-            self._note("chat.not_encrypted")
-        elif room.policy is not None and room.policy.access is ocm.Access.MIXED:
-            self._note("chat.mixed", count=room.plaintext_members or 0)
+        if room.returned:
+            self._note("chat.back", **names)
+        elif created:
+            self._note("chat.created" if closes else "chat.created_stays", **names)
         else:
-            self._note("chat.encrypted")
+            self._note("chat.joined", **names)
+        self._privacy(room)
         if self._interactive:
             self._note("chat.hint")
 
     def event(self, event: ocm.Event) -> None:
-        """Show an event. That messages travel by UDP is how it should be: that it is so again is worth a line."""
+        """Show an event. That messages travel by UDP is worth a line only where they did not."""
         if isinstance(event, ocm.PathChanged):
-            if event.path.kind is ocm.PathKind.UDP and not self._has_told_of_way:
+            was_detour, self._is_detour = self._is_detour, event.path.kind is not ocm.PathKind.UDP
+            if not (was_detour or self._is_detour):
                 return
-            self._has_told_of_way = True
         line = show_event(event, self._words)
         if line is not None:
             self._screen.line(line)
@@ -184,31 +193,38 @@ class TextView:
     def status(self, room: ocm.Room) -> None:
         """Say which way messages travel, and who can read them."""
         path = room.path
-        trip = "" if path.round_trip_s is None else self._words("path.trip", ms=round(path.round_trip_s * 1000))
         self._note(f"path.{path.kind.value}")
-        if trip and path.kind is ocm.PathKind.UDP:
-            self._screen.line(f"* {trip} {self._words('path.loss', percent=round(path.loss * 100))}")
-        if not room.encrypted:
-            self._note("chat.not_encrypted")
-        elif room.policy is not None and room.policy.access is ocm.Access.MIXED:
-            self._note("chat.mixed", count=room.plaintext_members or 0)
-        else:
-            self._note("chat.encrypted")
+        if path.round_trip_s is not None and path.kind is ocm.PathKind.UDP:
+            self._note("path.trip", ms=f"{path.round_trip_s * 1000:.1f}", percent=f"{path.loss * 100:.1f}")
+        self._privacy(room)
+        if room.policy is not None:
+            self._note(f"chat.access_{room.policy.access.value}")
 
     def plaintext(self, count: int) -> None:
         """Say how many are not encrypted."""
         self._note("chat.plaintext" if count else "chat.no_plaintext", count=count)
 
-    def not_done(self, error: ocm.OcmError) -> None:
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
         """Say why not."""
-        if isinstance(error, ocm.LocalProtocolError):
-            self._note("chat.not_in_classic")
-        elif isinstance(error, ocm.RoomRefused) and error.code == ocm.Refusal.NOT_FOUND:
-            self._note("chat.nobody")
-        elif isinstance(error, ocm.RoomRefused) and f"refusal.{error.code}" in self._words:
-            self._note(f"refusal.{error.code}")
+        match error:
+            case ocm.RoomRefused(code=ocm.Refusal.NOT_FOUND) if about is not None:
+                self._note("chat.nobody", user=show_name(about, self._words))
+            case ocm.LocalProtocolError():
+                self._note("chat.not_in_classic")
+            case ocm.RoomRefused():
+                self._note("fault.other", detail=explain_chatting(error, "", self._words))
+            case _:
+                self._note("chat.not_now")
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """Say what became of it: nobody has seen it on this screen."""
+        if receipt.delivery in {ocm.Delivery.IN_ROOM, ocm.Delivery.SENT}:
+            self._note("chat.from_before", text=show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX)))
         else:
-            self._note("fault.other", detail=show_text(str(error)))
+            self.event(receipt)
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """Say nothing: ``left`` does."""
 
     def not_sent(self, code: str, text: str) -> None:
         """Say why a line was not sent, and what to do."""
@@ -233,6 +249,16 @@ class TextView:
 
     def failed(self, code: str | int, sentence: str) -> None:
         """Say nothing: stderr does."""
+
+    def _privacy(self, room: ocm.Room) -> None:
+        """Say who can read what is said."""
+        policy, count = room.policy, room.plaintext_members or 0
+        if not room.encrypted:
+            self._note("chat.not_encrypted")
+        elif count or (policy is not None and policy.access is ocm.Access.MIXED):
+            self._note("chat.mixed" if count else "chat.mixed_none", count=count)
+        else:
+            self._note("chat.encrypted")
 
     def _note(self, key: str, **values: object) -> None:
         self._screen.line(f"* {self._words(key, **values)}")

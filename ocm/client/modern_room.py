@@ -58,6 +58,7 @@ class ModernRoom(Room):
         self._error: OcmError | None = None
         self._is_over = False
         self._is_read = False
+        self._returned: bool | None = None
 
     # --- what users call --------------------------------------------------------------------------------
 
@@ -80,6 +81,11 @@ class ModernRoom(Room):
     def connection(self) -> Connection:
         """Whether the room is reached just now."""
         return Connection.CONNECTED if self._machine.is_seated else Connection.RECONNECTING
+
+    @property
+    def returned(self) -> bool:
+        """Whether this is the seat of before the program ended."""
+        return bool(self._returned)
 
     @property
     def policy(self) -> Policy | None:
@@ -208,7 +214,9 @@ class ModernRoom(Room):
     def hear(self, event: Seating | EntryRefused | Ended | Settled) -> None:
         """Take what happened to this room."""
         match event:
-            case Seating():
+            case Seating(again=again):
+                if self._returned is None:
+                    self._returned = again
                 _resolve(self._entering, None)
             case EntryRefused(code=code, message=message):
                 _fail(self._entering, RoomRefused(code, message))

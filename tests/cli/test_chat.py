@@ -65,7 +65,9 @@ async def test_programs_get_one_object_per_line(url: str) -> None:
     count = {"plaintext_members": 0 if is_modern else None}
     async with ocm_command(*seat(url, "aiko", "--json", create=True)) as aiko:
         joined = await aiko.event("joined")
-        assert joined == here | privacy | count | {"event": "joined", "user": "aiko", "host": True}
+        assert joined["path"] in {"udp", "tls"}
+        state = {"path": joined["path"], "returned": False}
+        assert joined == here | privacy | count | state | {"event": "joined", "user": "aiko", "host": True}
         async with ocm_command(*seat(url, "bob", "--json")) as bob:
             assert (await bob.event("joined"))["host"] is False
             assert await aiko.event("member_joined") == here | {"event": "member_joined", "user": "bob"}
@@ -251,6 +253,7 @@ async def test_what_is_not_given_is_asked_until_it_can_be_used(classic_url: str)
         (["--user", "server"], "cannot be a user name"),
         (["--room", "x" * 256], "cannot be the name of a room"),
         (["tcrp://[::1]", "--create", "--policy", "mixed"], "--policy is for encrypted servers"),
+        (["tcrps://[::1]", "--join", "--policy", "modern"], "--policy is for --create"),
         (["tcrp://[::1]", "--join", "--policy", "modern"], "--policy is for encrypted servers"),
         (["--password-file", "/nowhere"], "cannot read a password"),
         (["--nonsense"], "See: ocm chat --help"),
@@ -279,7 +282,7 @@ async def test_an_interrupt_leaves_politely_whatever_waits_to_be_sent(url: str, 
         async with asyncio.timeout(5):
             status, err = await bob.finish()
         assert (status, err) == (0, "")
-        assert any("Not sent: the last" in line for line in bob.seen)
+        assert any("Not known to have arrived: the last" in line for line in bob.seen)
         assert await aiko.expect("bob is gone") == "* bob is gone: left."
 
 

@@ -59,6 +59,11 @@ async def test_what_was_typed_while_the_server_was_away_outlives_a_kill_and_arri
                 bob.type("four")
                 arrived = [await next_message(aiko) for _ in range(4)]
                 assert arrived == ["one", "two", "three", "four"]
+                assert bob.seen[0] == "* You are back in the room tea, as bob."
+                for text in ("one", "two", "three"):
+                    assert await bob.line() == f"* From before, and in the room now: {text}"
+                bob.type("/leave")
+                assert await bob.line() == "* You have left."
 
 
 async def test_a_second_chat_of_the_same_user_says_that_it_is_somebody_new(
@@ -78,11 +83,15 @@ async def test_a_newcomer_reads_what_was_said_and_one_who_returns_does_not(
 ) -> None:
     await aiko.send("one")
     await aiko.send("two")
-    for history in (["~ aiko: one", "~ aiko: two"], []):
+    for last_words, history in (
+        ("/help", ["~ aiko: one", "~ aiko: two"]),
+        ("/leave", []),
+        ("/leave", ["~ aiko: one", "~ aiko: two"]),
+    ):
         async with chatting(modern_url, "bob", home=tmp_path) as bob:
-            bob.type("/leave")
-            await bob.expect("You have left.")
-            assert bob.seen[2:] == [*history, "* You have left."]
+            bob.type(last_words)
+            await bob.expect("/leave" if last_words == "/help" else "You have left.")
+            assert bob.seen[2:-1] == history
     async with ocm_command(*seat(modern_url, "carol", "--json")) as carol:
         assert [(await carol.event("message"))["history"] for _ in range(2)] == [True, True]
 
@@ -131,7 +140,7 @@ async def test_status_on_a_classic_server_says_that_nothing_is_encrypted(classic
 async def test_the_host_removes_a_member_and_closes_the_room(modern_url: str) -> None:
     async with two_in_a_room(modern_url) as (aiko, bob):
         aiko.type("/kick nobody", "/kick bob")
-        assert await aiko.line() == "* Nobody here has this name."
+        assert await aiko.line() == "* Nobody here is called nobody."
         await bob.expect("* You are out of the room: removed from the room.")
         assert (await bob.finish())[0] == 1
         assert await aiko.line() == "* bob is gone: removed from the room."
@@ -156,17 +165,17 @@ async def test_a_mixed_room_says_who_is_not_encrypted(modern_url: str, classic_u
         ocm_command(*seat(modern_url, "aiko", "--policy", "mixed", create=True)) as aiko,
         ocm_command(*seat(modern_url, "bob", "--json")) as bob,
     ):
-        await aiko.expect("* You are encrypted up to the server, but 0 members here are not")
+        await aiko.expect("* Everybody here is encrypted up to the server just now")
         assert (await bob.event("joined"))["policy"] == "mixed"
         async with ocm.connect(classic_url, user="carol") as client, client.join("tea") as carol:
-            await aiko.expect("* Not encrypted here: 1 members.")
+            await aiko.expect("* Unencrypted members here now: 1.")
             assert (await bob.event("plaintext"))["members"] == 1
             await carol.send("hello")
             assert await aiko.line() == "! carol: hello"
             assert (await bob.event("message"))["plaintext"] is True
             bob.type("hello")
             assert await aiko.line() == "bob: hello"
-        await aiko.expect("* Everybody here is encrypted up to the server now.")
+        await aiko.expect("* No unencrypted members here any more.")
         assert (await bob.event("plaintext"))["members"] == 0
 
 

@@ -44,7 +44,7 @@ async def test_json_tells_where_the_server_is_once_both_ports_accept() -> None:
 
 async def test_people_are_told_how_to_join() -> None:
     async with ocm_command("serve", "--port", "0", "--udp-port", "0") as program:
-        await program.expect("has the fingerprint")
+        await program.expect("The fingerprint of the server's key")
         await program.expect("To join")
         line = await program.line()
         assert line.startswith('    ocm chat "tcrps://localhost:')
