@@ -455,7 +455,7 @@ def test_behind_a_close_in_the_same_batch_nothing_is_opened() -> None:
     alice.use_datagrams()
     assert alice.channel is not None
     seal, handle = alice.channel.lane.seal, alice.handles["lobby"]
-    frames = [Publish(handle, 1, 0, b"said"), Close(0, b""), Publish(handle, 2, 0, b"too late")]
+    frames: list[Frame] = [Publish(handle, 1, 0, b"said"), Close(0, b""), Publish(handle, 2, 0, b"too late")]
     batch = [(seal(write_frame(frame)), alice.address) for frame in frames]
     desk.reception.receive_batch(batch, now_s=desk.now_s)
     desk.flush()
