@@ -198,6 +198,11 @@ class AgentRoom:
         return self._publisher.lowest_id
 
     @property
+    def last_id(self) -> int:
+        """The highest message id that was ever used."""
+        return self._last_id
+
+    @property
     def handle(self) -> int:
         """What the session calls the room."""
         return self._handle
