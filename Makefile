@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check docs tutorial fuzz campaign cover lock clean FORCE
+.PHONY: help setup demo test check docs tutorial fuzz campaign kill networks siege cover lock clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +41,20 @@ tutorial: $(VENV)/.project  ## follow docs/tutorial.md as a reader would, from a
 fuzz: $(VENV)/.fuzz  ## fuzz the readers of network bytes; FUZZ_ARGS go to tests/fuzz/run.py
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
 
-campaign: $(VENV)/.project  ## the long randomised tests
+campaign: $(VENV)/.project  ## the long randomised tests: state machines, a thousand stories, a million deliveries
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests -m campaign --timeout=3600 $(TEST_ARGS)
+
+kill: $(VENV)/.project  ## kill -9 servers and clients, fill their disks: real processes, about 8 minutes
+	$(BIN)/python -m tests.real.run servers
+	$(BIN)/python -m tests.real.run clients
+	$(BIN)/python -m tests.real.run disks
+
+networks: $(VENV)/.project  ## roam and lose UDP in namespaces of this machine: needs root, takes 3 minutes
+	$(BIN)/python -m tests.real.run networks
+
+siege: $(VENV)/.project  ## junk, slow and half-open connections against a server: what they cost, whom they keep out
+	$(BIN)/python -m ocm.bench.siege
+	$(BIN)/python -m ocm.bench.siege --half-open 10000 --seconds 30
 
 cover: $(VENV)/.project  ## run the tests and list the lines and branches they miss
 	$(BIN)/python -m pytest --cov=ocm --cov-branch --cov-report=term-missing:skip-covered $(TEST_ARGS)

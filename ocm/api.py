@@ -16,15 +16,17 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ocm.client.classic import ClassicRoom, Entrance
 from ocm.client.modern import Agency
+from ocm.client.modern_dial import Dialler
 from ocm.client.room import Room
 from ocm.environment import SIMULATION, Environment
-from ocm.errors import LocalProtocolError, RemoteProtocolError
-from ocm.protocol.address import is_local_network, is_loopback, make_address
+from ocm.errors import ConnectFailed, LocalProtocolError, RemoteProtocolError, ServerUntrusted
+from ocm.protocol.address import Address, is_local_network, is_loopback, make_address
 from ocm.protocol.entry import CLASSIC_POLICY, Policy
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import room_name, user_name
 from ocm.protocol.reception import ROOM_SIZE_MAX
 from ocm.protocol.url import ServerUrl, parse_url
+from ocm.server.connection import NOBODY
 from ocm.server.gatekeeper import Authorize
 from ocm.server.local import LocalMember
 from ocm.server.server import Admits, Server, Status
@@ -34,7 +36,7 @@ from ocm.store.client_sqlite import SqliteState
 from ocm.store.memory import MemoryJournal
 from ocm.store.sqlite import SqliteJournal
 from ocm.store.worker import ThreadWorker
-from ocm.transport.base import Network, ServerSecurity
+from ocm.transport.base import Network, SecureStream, ServerSecurity, StreamHandler
 from ocm.transport.certificate import Certificate, fingerprint, keep_certificate, make_certificate
 from ocm.transport.sockets import SocketNetwork
 from ocm.transport.tls import TlsClient, TlsServer
@@ -370,6 +372,44 @@ async def connect(
                 return ClassicRoom(network, entrance, limits=limits, jitter=jitter, spawn=spawn)
 
             yield Client(make_room, room=where.room, limits=limits, room_size_max=limits.room_size_max)
+
+
+async def unvouched_key(url: str, *, network: Network | None = None) -> str | None:
+    """Return the fingerprint of the key of a TCRP/2 server for which no authority vouches; None where one does.
+
+    It connects, looks at the key and hangs up, without a word to the server: what the key is worth is for a person to
+    say. The address then gets it as its pin.
+
+    Raises:
+        LocalProtocolError: this is no ``tcrps://`` URL.
+        HandshakeFailed: what answers does not speak TCRP/2, or its key cannot be read.
+        TransportClosed: nobody answers, or the connection broke.
+    """
+    where = parse_url(url)
+    if not where.secure or not where.tcp_port:
+        raise LocalProtocolError("only a server of TCRP/2 has a key to show")
+    limits, environment = Limits(), _environment("", network)
+    security = environment.client_security()
+    where = replace(where, fingerprint=None)
+    dialler = Dialler(environment.network, security, where, write_buffer_max=limits.send_buffer_max)
+    try:
+        await dialler.dial(prepare=_prepare_nothing, accept=_hang_up)
+    except ServerUntrusted as error:
+        if not error.fingerprint:
+            raise
+        return error.fingerprint
+    except TimeoutError:
+        raise ConnectFailed(f"no answer from {where.host} port {where.tcp_port}") from None
+    return None
+
+
+async def _prepare_nothing(_: Address) -> None:
+    pass
+
+
+def _hang_up(stream: SecureStream) -> StreamHandler:
+    stream.close()
+    return NOBODY
 
 
 def _client_state(state: Path | str | None, environment: Environment) -> ClientState:

@@ -17,7 +17,7 @@ from ocm.server.gatekeeper import Authorize
 from ocm.server.server import Server
 from ocm.store.base import Done, Journal
 from ocm.store.memory import MemoryJournal
-from ocm.transport.base import Batch, DatagramPort, Network, Stream
+from ocm.transport.base import Batch, DatagramPort, Network, ServerSecurity, Stream
 from ocm.transport.memory import MemoryNetwork
 from tests.virtual import now_s, quiet
 
@@ -225,6 +225,7 @@ async def serving(
     limits: Limits | None = None,
     journal: Journal | None = None,
     authorize: Authorize | None = None,
+    security: ServerSecurity | None = None,
     names_in_reference: bool = False,
     randomness: Callable[[int], bytes] | None = None,
     network: MemoryNetwork | None = None,
@@ -238,6 +239,7 @@ async def serving(
         limits=limits,
         randomness=randomness or counted_randomness(),
         authorize=authorize,
+        security=security,
         names_in_reference=names_in_reference,
     )
     await server.start(None, tcp_port=TCP_PORT, udp_port=UDP_PORT)

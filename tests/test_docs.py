@@ -40,6 +40,12 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert [broken for path in draw_docs.pages() for broken in check_docs.broken_links(path)] == []
 
 
+def test_every_translated_page_says_what_language_it_is_in() -> None:
+    for path in check_docs.TRANSLATIONS:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert (lines[0], lines[-1]) == (f'<div lang="{path.parent.name}" markdown>', "</div>")
+
+
 @pytest.mark.parametrize("name", sorted(draw_docs.DRAWINGS.keys() - {"header"}))
 def test_a_drawing_that_was_edited_by_hand_is_stale(tmp_path: Path, name: str) -> None:
     right = drawn(name, draw_docs.DRAWINGS[name]())
@@ -63,6 +69,8 @@ def test_a_drawing_that_was_edited_by_hand_is_stale(tmp_path: Path, name: str) -
         ("```console\n$ python examples/milk.py\n```\n", "page.md:1: no file examples/milk.py"),
         ("```python\nprint(1)\n# prints: 2\n```\n", "page.md:1: printed ['1'], not ['2']"),
         ("\n```python\ndef f(x: int):\n    pass\n```\n", UNTYPED),
+        ("kept by `tests/test_nothing.py`", "page.md: no file tests/test_nothing.py"),
+        ("kept by `tests/test_docs.py::test_me`", "page.md: no test test_me in tests/test_docs.py"),
     ],
 )
 def test_an_error_on_a_page_is_found(tmp_path: Path, text: str, problem: str) -> None:
@@ -79,6 +87,8 @@ def test_a_page_without_errors_is_well(tmp_path: Path) -> None:
     text = """# What it says
 
 [itself](#what-it-says), [a file](page.md), [elsewhere](https://example.org/nothing#here)
+
+Kept by `tests/test_docs.py` and `tests/test_docs.py::test_a_page_without_errors_is_well`.
 
 ```python
 import ocm

@@ -6,7 +6,8 @@
 - ``python`` blocks, files too, pass ``mypy --strict``;
 - ``console`` blocks name commands, options, modules, files and make targets that exist;
 - what a translation shows as code is what the original shows;
-- relative links lead to files, and to headings in them.
+- relative links lead to files, and to headings in them;
+- what is named as a test, ``tests/FILE.py`` or ``tests/FILE.py::NAME``, is there: pages prove their claims by tests.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TRANSLATIONS: Final = {ROOT / "docs" / "ja" / "tutorial.md": ROOT / "docs" / "tu
 _BLOCK: Final = re.compile(r"^```(\w*)(?: title=\"([^\"\n]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK: Final = re.compile(r"\]\(<?([^)>\s]+)>?\)")
 _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _PRINTS: Final = re.compile(r"# prints: (.*)$", re.MULTILINE)
 
 
@@ -211,6 +213,18 @@ def broken_links(page: Path) -> list[str]:
     return broken
 
 
+def missing_tests(page: Path) -> list[str]:
+    """Say which tests a page names that do not exist."""
+    missing: list[str] = []
+    for file, name in _TEST.findall(_BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        path = ROOT / file
+        if not path.exists():
+            missing.append(f"{shown(page)}: no file {file}")
+        elif name and not re.search(rf"^(?:async )?def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+            missing.append(f"{shown(page)}: no test {name} in {file}")
+    return missing
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, spelled as GitHub does."""
     headings = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
@@ -227,6 +241,7 @@ def problems(pages: Sequence[Path]) -> list[str]:
         found += _flat(pool.map(wrong_commands, [block for block in every_block if block.language == "console"]))
     found += badly_typed(pages)
     found += _flat(mistranslated(page, TRANSLATIONS[page]) for page in pages if page in TRANSLATIONS)
+    found += _flat(missing_tests(page) for page in pages)
     return found + _flat(broken_links(page) for page in pages)
 
 

@@ -7,7 +7,6 @@ here, from the declarations, and never edited by hand. ``python tools/draw_docs.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import functools
 import inspect
@@ -15,7 +14,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -25,10 +23,15 @@ from ocm import errors  # noqa: E402
 from ocm.protocol import entry, limits  # noqa: E402
 from ocm.protocol.control.client import CLIENT_STEPS, ClientState  # noqa: E402
 from ocm.protocol.control.server import SERVER_STEPS, ServerState  # noqa: E402
+from ocm.protocol.link.modern_session import SESSION_STEPS, SessionState  # noqa: E402
+from ocm.protocol.session.path import STEPS as PATH_STEPS  # noqa: E402
+from ocm.protocol.session.path import PathState  # noqa: E402
 from ocm.protocol.wire.classic import DATAGRAM, HEADER  # noqa: E402
 from ocm.protocol.wire.layout import Field, Fixed, Rest, Sized, SizeOf, UInt  # noqa: E402
+from ocm.protocol.wire.sealed import SEALED  # noqa: E402
 from ocm.protocol.wire.size import read_size  # noqa: E402
-from tools import conversations, draw_states  # noqa: E402
+from tools import conversations, draw_states, draw_tcrp2  # noqa: E402
+from tools.draw_tables import cell, documented, fenced, table  # noqa: E402
 
 _MARK: Final = re.compile(r"(<!-- drawn: ([a-z0-9-]+) -->\n)(.*?)(<!-- /drawn -->)", re.DOTALL)
 
@@ -60,7 +63,7 @@ def packet(*fields: Field) -> str:
                 fixed = []
                 lines += _open_row(f"{name} (to the end)")
     lines += _fixed_rows(fixed, lines)
-    return _fenced("text", [line.rstrip() for line in lines])
+    return fenced("text", [line.rstrip() for line in lines])
 
 
 def _open_row(label: str) -> list[str]:
@@ -103,12 +106,14 @@ def _between(above: Sequence[tuple[str, str]], below: Sequence[tuple[str, str]])
 def states(steps: draw_states.Steps) -> str:
     """Draw a transition table (its items) as a table."""
     rows = [(f"`{before.name}`", step.value, f"`{after.name}`") for (before, step), after in steps]
-    return _table(("in", "what happens", "then"), rows)
+    return table(("in", "what happens", "then"), rows)
 
 
 PICTURES: Final[Mapping[str, Callable[[], str]]] = {
     "server-states": lambda: draw_states.picture(SERVER_STEPS.items(), ServerState.IDLE, ServerState.FAILED),
     "client-states": lambda: draw_states.picture(CLIENT_STEPS.items(), ClientState.IDLE, ClientState.FAILED),
+    "session-states": lambda: draw_states.picture(SESSION_STEPS.items(), SessionState.HELLO),
+    "path-states": lambda: draw_states.picture(PATH_STEPS.items(), PathState.NONE),
 }
 """Files of ``docs/images`` that are drawn from the code."""
 
@@ -122,49 +127,24 @@ def stale_pictures() -> dict[Path, str]:
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def documented(module: ModuleType, class_name: str) -> dict[str, str]:
-    """Return the docstring below each attribute of a class, by the attribute's name."""
-    tree = ast.parse(inspect.getsource(module))
-    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name]
-    texts: dict[str, str] = {}
-    for before, after in zip(found.body, found.body[1:], strict=False):
-        match before, after:
-            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(
-                value=ast.Constant(value=str(text))
-            ):
-                texts[name] = " ".join(text.split())
-            case _:
-                pass
-    return texts
-
-
 def limits_table() -> str:
     """Draw every limit with its value and its docstring."""
     values = limits.Limits()
     texts = documented(limits, "Limits")
-    rows = [(f"`{name}`", f"{getattr(values, name):,}", _cell(texts[name])) for name in texts]
-    return _table(("limit", "default", "meaning"), rows)
+    rows = [(f"`{name}`", f"{getattr(values, name):,}", cell(texts[name])) for name in texts]
+    return table(("limit", "default", "meaning"), rows)
 
 
 def refusals_table() -> str:
     """Draw every status code that says no."""
     texts = documented(entry, "Refusal")
-    rows = [(str(int(code)), f"`{code.name}`", _cell(texts[code.name])) for code in entry.Refusal]
-    return _table(("`status_code`", "`ocm.Refusal`", "meaning"), rows)
+    rows = [(str(int(code)), f"`{code.name}`", cell(texts[code.name])) for code in entry.Refusal]
+    return table(("`status_code`", "`ocm.Refusal`", "meaning"), rows)
 
 
 def errors_tree() -> str:
     """Draw the errors as their module does."""
-    return _fenced("text", inspect.cleandoc(errors.__doc__ or "").split("\n\n", 1)[1].splitlines())
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(row) for row in (head, ["---"] * len(head), *rows)]
-    return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("``", "`").replace("|", "\\|")
+    return fenced("text", inspect.cleandoc(errors.__doc__ or "").split("\n\n", 1)[1].splitlines())
 
 
 # --- spellings --------------------------------------------------------------------------------------------------
@@ -196,7 +176,7 @@ def spellings_table() -> str:
             f"{size:,}" if size < 2**40 else "2^232 - 1" if size == 2**232 - 1 else f"over 2^{size.bit_length() - 1}"
         )
         rows.append((shown, number, spelling.value))
-    return _table(("29 bytes", "number", "spelling"), rows)
+    return table(("29 bytes", "number", "spelling"), rows)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------
@@ -208,7 +188,7 @@ def _recorded() -> Mapping[str, str]:
 
 
 def _recording(name: str) -> str:
-    return _fenced("text", _recorded()[name].splitlines())
+    return fenced("text", _recorded()[name].splitlines())
 
 
 DRAWINGS: Final[Mapping[str, Callable[[], str]]] = {
@@ -217,13 +197,18 @@ DRAWINGS: Final[Mapping[str, Callable[[], str]]] = {
         *HEADER.fields, Sized("room", by="room_size"), Sized("payload", by="payload_size")
     ),
     "datagram": lambda: packet(*DATAGRAM.fields),
+    "record": lambda: packet(*HEADER.fields, Sized("payload", by="payload_size")),
+    "sealed-datagram": lambda: packet(*SEALED.fields),
     "server-states": lambda: states(SERVER_STEPS.items()),
     "client-states": lambda: states(CLIENT_STEPS.items()),
+    "session-states": lambda: states(SESSION_STEPS.items()),
+    "path-states": lambda: states(PATH_STEPS.items()),
     "limits": limits_table,
     "refusals": refusals_table,
     "errors": errors_tree,
     "spellings": spellings_table,
     **{f"bytes-{name}": functools.partial(_recording, name) for name in conversations.NAMES},
+    **draw_tcrp2.DRAWINGS,
 }
 
 
@@ -240,10 +225,6 @@ def redraw(text: str) -> str:
 def stale_pages(among: Iterable[Path]) -> list[Path]:
     """Return the pages whose drawn parts are not what the code says now."""
     return [page for page in among if redraw(text := page.read_text(encoding="utf-8")) != text]
-
-
-def _fenced(language: str, lines: Iterable[str]) -> str:
-    return f"```{language}\n" + "".join(f"{line}\n" for line in lines) + "```\n"
 
 
 def main() -> None:

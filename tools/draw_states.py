@@ -27,13 +27,17 @@ _STYLE: Final = """
   }"""
 
 
-def picture(steps: Steps, first: Enum, failed: Enum) -> str:
-    """Return an SVG; states stand in the order in which a conversation meets them."""
+def picture(steps: Steps, first: Enum, failed: Enum | None = None) -> str:
+    """Return an SVG; states stand in the order in which a conversation meets them.
+
+    ``failed`` is where a violation leads from any state, if no step says so.
+    """
     rows = [(before.name, step.value, after.name) for (before, step), after in steps]
     names = list(dict.fromkeys([first.name, *(name for before, _, after in rows for name in (before, after))]))
-    names = [*(name for name in names if name != failed.name), failed.name]
+    if failed is not None:
+        names = [*(name for name in names if name != failed.name), failed.name]
     width = len(names) * _COLUMN + 2 * _MARGIN
-    height = _HEAD + (len(rows) + 1) * _ROW + 3 * _MARGIN
+    height = _HEAD + (len(rows) + (failed is not None)) * _ROW + 3 * _MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         f"<style>{_STYLE}\n</style>",
@@ -48,9 +52,9 @@ def picture(steps: Steps, first: Enum, failed: Enum) -> str:
     for index, (before, step, after) in enumerate(rows):
         y = _MARGIN + _HEAD + _ROW * (index + 1)
         parts += _arrow(centre[before], centre[after], y, step)
-    end = centre[failed.name]
-    y = _MARGIN + _HEAD + _ROW * (len(rows) + 1)
-    parts += _arrow(centre[names[0]], end, y, "a violation, in any state", kind="aside")
+    if failed is not None:
+        y = _MARGIN + _HEAD + _ROW * (len(rows) + 1)
+        parts += _arrow(centre[names[0]], centre[failed.name], y, "a violation, in any state", kind="aside")
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from ocm.bench.members import BenchMember, seat_members, start_server
+from ocm.bench.processes import resident_memory
 
 
 def main() -> None:
@@ -38,16 +39,16 @@ async def hold(rooms: int, each: int, rate: float, seconds: float) -> dict[str, 
     """Run one load against a server of its own; return the figures."""
     server, where = await start_server()
     try:
-        empty = _resident(server.pid)
+        empty = resident_memory(server.pid)
         started_s = time.monotonic()
         members = await seat_members("127.0.0.1", where["tcp_port"], where["udp_port"], rooms=rooms, each=each)
         seated_s = time.monotonic() - started_s
         await asyncio.sleep(0.5)  # joins still being told
-        full = _resident(server.pid)
+        full = resident_memory(server.pid)
         _drain(members)
         overruns = _overruns()
         figures = _talk(members, rate, seconds, each - 1)
-        loaded = _resident(server.pid)
+        loaded = resident_memory(server.pid)
         figures["receive_buffer_overruns"] = _overruns() - overruns
     finally:
         server.terminate()
@@ -115,14 +116,6 @@ def _overruns() -> int:
         return 0
     names, values = (line.split() for line in counters.splitlines() if line.startswith("Udp:"))
     return int(values[names.index("RcvbufErrors")])
-
-
-def _resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes, 0 where the system has no ``/proc``."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    except FileNotFoundError:
-        return 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import socket
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from ocm.protocol.wire.classic import HEADER_SIZE, ControlPacket, Header, Operation, Stage, write_datagram
 
@@ -28,12 +29,12 @@ class BenchMember:
         self.sock.send(self.head + text)
 
 
-async def start_server() -> tuple[asyncio.subprocess.Process, dict[str, int]]:
+async def start_server() -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
     """Start ``ocm serve`` on loopback and free ports; return it and what it says of itself."""
     command = [sys.executable, "-m", "ocm", "serve", "--host", "127.0.0.1", "--port", "0", "--udp-port", "0", "--json"]
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert server.stdout is not None
-    where: dict[str, int] = json.loads(await server.stdout.readline())
+    where: dict[str, Any] = json.loads(await server.stdout.readline())
     return server, where
 
 

@@ -15,7 +15,7 @@ from ocm.cli.words import Words
 from ocm.protocol.names import room_name, user_name
 from ocm.protocol.url import ServerUrl, parse_url
 
-THIS_MACHINE: Final = str(ServerUrl("localhost"))
+THIS_MACHINE: Final = str(ServerUrl("localhost", secure=True))
 _LIMITS: Final = ocm.Limits()
 _PASSWORD_SIZE_MAX: Final = 1024
 _USER_REFUSALS: Final = frozenset({ocm.Refusal.NAME_TAKEN, ocm.Refusal.NAME_NOT_ALLOWED})
@@ -98,8 +98,7 @@ def check_server(text: str, words: Words) -> str:
             return text
     except ocm.LocalProtocolError:
         pass
-    key = "chat.modern_server" if text.lower().startswith("tcrps:") else "chat.bad_server"
-    raise CommandFailed(words(key, server=ocm.safe_text(text)), status=MISUSED)
+    raise CommandFailed(words("chat.bad_server", server=ocm.safe_text(text)), status=MISUSED)
 
 
 def check_user(text: str, words: Words) -> str:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import ocm
 from ocm.cli.faults import DONE, FAILED
 from ocm.cli.lines import Stdin, Unreadable
 from ocm.cli.show import View
-from ocm.cli.typed import Command, Say, Unknown, read_typed
+from ocm.cli.typed import Command, Kick, Say, Unknown, read_typed
 
 UNSENT_MAX: Final = 1000
 """Messages that may wait to be sent before stdin is read on: a file piped in does not pile up in memory."""
+UNSENT_SIZE_MAX: Final = 2**20
+"""Characters of them, likewise."""
 
 
 class Conversation:
     """One stay in a room."""
 
-    def __init__(self, room: ocm.Room, stdin: Stdin, view: View) -> None:
-        """Prepare; ``run`` talks and listens."""
+    def __init__(self, room: ocm.Room, stdin: Stdin, view: View, *, shown_up_to: int = 0) -> None:
+        """Prepare; ``run`` talks and listens. Messages up to the entry ``shown_up_to`` were shown already."""
         self._room = room
         self._stdin = stdin
         self._view = view
-        self._posted = 0
-        self._received = 0
+        self._shown_up_to = shown_up_to
+        self._unsettled: dict[int, int] = {}
+        """The sizes, in characters, of what was said here and whose fate is not known, by message id."""
+        self._unsettled_size = 0
+        self._unsent = 0
+        """Messages that were given up when we left."""
         self._left = False
 
     async def run(self, interrupted: asyncio.Event) -> int:
@@ -42,7 +49,9 @@ class Conversation:
             if listener.done():
                 return listener.result()
             self._left = True
-            await self._room.leave(drain=typist.done())
+            typed_all = typist.done()
+            typist.cancel()  # who reads on while the room is left would only be told that it is closed
+            await self._room.leave(drain=typed_all)
             return await listener
         except BrokenPipeError:
             await self._room.leave(drain=False)
@@ -56,13 +65,13 @@ class Conversation:
         """Show events; return the exit status when there are no more."""
         status = DONE
         ended = False
+        plaintext = self._room.plaintext_members
         async for event in self._room:
-            self._view.event(event)
+            self._show(event)
+            if self._room.plaintext_members != plaintext:
+                plaintext = self._room.plaintext_members
+                self._view.plaintext(plaintext or 0)
             match event:
-                case ocm.Receipt():
-                    self._received += 1
-                case ocm.Gap():
-                    self._received = self._posted  # its receipts may be among what is missing
                 case ocm.Removed():
                     status, ended = FAILED, True
                 case ocm.RoomClosed():
@@ -70,8 +79,30 @@ class Conversation:
                 case _:
                     pass
         if self._left and not ended:
-            self._view.left(max(0, self._posted - self._received))
+            self._view.left(self._unsent + len(self._unsettled))
         return status
+
+    def _show(self, event: ocm.Event) -> None:
+        match event:
+            case ocm.Receipt(message_id=message_id):
+                size = self._unsettled.pop(message_id, None)
+                self._unsettled_size -= size or 0
+                if self._left and event.delivery is ocm.Delivery.REFUSED and event.code == "closed":
+                    self._unsent += 1  # by our leaving: told of as a number
+                    self._view.given_up(event)
+                elif size is not None:
+                    self._view.event(event)
+                else:
+                    self._view.from_before(event)
+            case ocm.Message(seq=int(seq)) if seq <= self._shown_up_to:
+                pass
+            case ocm.Gap():
+                if not self._room.encrypted:
+                    self._unsettled.clear()  # their receipts may be among what is missing
+                    self._unsettled_size = 0
+                self._view.event(event)
+            case _:
+                self._view.event(event)
 
     async def _type(self) -> None:
         """Read stdin to its end, or to ``/leave``; then wait until all that was said is settled."""
@@ -88,16 +119,28 @@ class Conversation:
                     self._view.commands()
                 case Command.WHO:
                     self._view.who(tuple(await self._room.fetch_members()))
+                case Command.STATUS:
+                    self._view.status(self._room)
+                case Command.CLOSE:
+                    await self._ask(self._room.close())
+                case Kick(user):
+                    await self._ask(self._room.kick(user), about=user)
                 case Unknown(word):
                     self._view.unknown_command(word)
                 case None:
                     pass
         await self._room.drain()
 
+    async def _ask(self, request: Coroutine[Any, Any, None], *, about: str | None = None) -> None:
+        try:
+            await request
+        except ocm.OcmError as error:
+            self._view.not_done(error, about=about)
+
     async def _say(self, text: str) -> None:
         while True:
             try:
-                self._room.post(text)
+                message_id = self._room.post(text)
             except ocm.SendRefused as refused:
                 if refused.retry_after_s is None:
                     self._view.not_sent(refused.code, text)
@@ -105,7 +148,8 @@ class Conversation:
                 await asyncio.sleep(refused.retry_after_s)
             else:
                 break
-        self._posted += 1
-        if self._posted - self._received >= UNSENT_MAX:
+        self._unsettled[message_id] = len(text)
+        self._unsettled_size += len(text)
+        if len(self._unsettled) >= UNSENT_MAX or self._unsettled_size >= UNSENT_SIZE_MAX:
             await self._room.drain()
             await asyncio.sleep(0)

@@ -20,6 +20,7 @@ from ocm.cli.show import TextView, show_name, show_reason, show_text
 from ocm.cli.words import Words
 from ocm.protocol.control.client import ClientControl
 from ocm.protocol.control.packets import Form
+from ocm.protocol.url import parse_url
 from ocm.protocol.wire.classic import HEADER_SIZE, Operation, write_datagram
 
 ROOM: Final = "tea"
@@ -70,13 +71,16 @@ class _Demo:
 
     async def run(self) -> int:
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(ocm.serve("tcrp://127.0.0.1:0"))
+            server = await stack.enter_async_context(ocm.serve("tcrps://127.0.0.1:0"))
+            assert server.classic_url is not None, "on loopback classic programs may connect"
             self._screen.line(self._words("demo.serving", url=server.url))
+            self._screen.line(self._words("demo.serving_classic", url=server.classic_url))
             self._screen.line(self._words("demo.packets"))
+            self._screen.line(self._words("demo.profiles"))
             self._screen.line("")
             aiko = await self._enter(stack, server.url, "aiko", create=True)
             bob = await self._enter(stack, server.url, "bob")
-            hanako = await self._enter(stack, server.url, "花子")
+            hanako = await self._enter(stack, server.classic_url, "花子")
             await self._impostor(server.url, "bob")
             await self._says(aiko, self._words("demo.hello"))
             await self._says(hanako, self._words("demo.greeting"))
@@ -94,15 +98,19 @@ class _Demo:
 
     async def _enter(self, stack: AsyncExitStack, url: str, user: str, *, create: bool = False) -> _Actor:
         client = await stack.enter_async_context(ocm.connect(url, user=user))
-        operation = Operation.CREATE if create else Operation.JOIN
-        request = ClientControl(form=Form.OCM).send_request(operation, room=ROOM, user=user)
-        hint = f"{request[:3].hex(' ')} .. {request[31:32].hex()} {ROOM} {request[HEADER_SIZE + len(ROOM) :].decode()}"
-        self._tell("TCP", "->", f"demo.{'creates' if create else 'joins'}", user=user, room=ROOM, hint=hint)
-        membership = client.create(ROOM) if create else client.join(ROOM)
+        secure = parse_url(url).secure
+        hint = self._words("demo.sealed_request") if secure else _request_hint(user, create=create)
+        carrier = "TLS" if secure else "TCP"
+        self._tell(carrier, "->", f"demo.{'creates' if create else 'joins'}", user=user, room=ROOM, hint=hint)
+        policy = ocm.Policy(ocm.Access.MIXED)
+        membership = client.create(ROOM, policy=policy) if create else client.join(ROOM)
         actor = _Actor(await stack.enter_async_context(membership))
         for other in self._cast:
             await other.sees(ocm.MemberJoined, self._words)
-            self._tell("UDP", "<-", "demo.sees_join", user=other.name, other=user)
+            self._tell(_carrier(other), "<-", "demo.sees_join", user=other.name, other=user)
+            if other.room.plaintext_members:
+                count = other.room.plaintext_members
+                self._tell("   ", "  ", "demo.sees_plaintext", user=other.name, count=count)
         self._cast.append(actor)
         return actor
 
@@ -111,38 +119,44 @@ class _Demo:
             async with ocm.connect(url, user=user) as client, client.join(ROOM):
                 pass
         except ocm.RoomRefused as refused:
-            self._tell("TCP", "<-", "demo.refused", user=user, code=refused.code)
+            self._tell("TLS", "<-", "demo.refused", user=user, code=refused.code)
 
     async def _says(self, speaker: _Actor, text: str) -> None:
-        size = len(write_datagram(ROOM.encode(), _TOKEN, text.encode()))
-        hint = f"{len(ROOM):02x} {len(_TOKEN):02x} {ROOM} <token> {text} = {size} bytes"
-        self._tell("UDP", "->", "demo.says", user=speaker.name, text=text, hint=hint)
+        if speaker.room.encrypted:
+            hint = self._words("demo.sealed")
+        else:
+            size = len(write_datagram(ROOM.encode(), _TOKEN, text.encode()))
+            hint = f"{len(ROOM):02x} {len(_TOKEN):02x} {ROOM} <token> {text} = {size} bytes"
+        self._tell(_carrier(speaker), "->", "demo.says", user=speaker.name, text=text, hint=hint)
         speaker.room.post(text)
         for other in self._cast:
             if other is not speaker:
                 event = await other.sees(ocm.Message, self._words)
                 assert isinstance(event, ocm.Message)
                 values = {"sender": show_name(event.sender.name, self._words), "text": show_text(event.text)}
-                self._tell("UDP", "<-", "demo.hears", user=other.name, **values)
+                hint = "demo.in_clear" if event.plaintext else "" if other.room.encrypted else "demo.to_clear"
+                told = self._words(hint) if hint else ""
+                self._tell(_carrier(other), "<-", "demo.hears", user=other.name, hint=told, **values)
 
     async def _leaves(self, actor: _Actor) -> None:
-        self._tell("TCP", "->", "demo.leaves", user=actor.name)
+        self._tell("TLS" if actor.room.encrypted else "TCP", "->", "demo.leaves", user=actor.name)
         self._cast.remove(actor)
         await actor.room.leave()
         for other in self._cast:
             event = await other.sees(ocm.MemberLeft, self._words)
             assert isinstance(event, ocm.MemberLeft)
             reason = show_reason(event.reason, self._words)
-            self._tell("UDP", "<-", "demo.sees_leave", user=other.name, other=actor.name, reason=reason)
+            self._tell(_carrier(other), "<-", "demo.sees_leave", user=other.name, other=actor.name, reason=reason)
 
     async def _closes(self, host: _Actor) -> None:
-        self._tell("TCP", "->", "demo.host_leaves", user=host.name)
+        self._tell("TLS", "->", "demo.host_leaves", user=host.name)
         self._cast.remove(host)
         await host.room.leave()
         for other in self._cast:
             event = await other.sees(ocm.RoomClosed, self._words)
             assert isinstance(event, ocm.RoomClosed)
-            self._tell("UDP", "<-", "demo.sees_close", user=other.name, reason=show_reason(event.reason, self._words))
+            reason = show_reason(event.reason, self._words)
+            self._tell(_carrier(other), "<-", "demo.sees_close", user=other.name, reason=reason)
 
     async def _invite(self, stack: AsyncExitStack, url: str, bot: _Actor) -> int:
         """Let the user in; the host answers."""
@@ -165,7 +179,19 @@ class _Demo:
         self._screen.line(f"{line}   [{hint}]" if hint else line)
 
 
+def _carrier(actor: _Actor) -> str:
+    """Return which way a member's messages travel just now: over TLS until it is known that UDP gets through."""
+    return "TLS" if actor.room.path.kind is ocm.PathKind.TLS else "UDP"
+
+
 async def _answer(bot: _Actor, reply: Callable[[str], str]) -> None:
     async for event in bot.events:
         if isinstance(event, ocm.Message):
             bot.room.post(reply(event.text[:200]))
+
+
+def _request_hint(user: str, *, create: bool) -> str:
+    """Return the bytes of a request of the classic profile, as far as one can read them."""
+    operation = Operation.CREATE if create else Operation.JOIN
+    request = ClientControl(form=Form.OCM).send_request(operation, room=ROOM, user=user)
+    return f"{request[:3].hex(' ')} .. {request[31:32].hex()} {ROOM} {request[HEADER_SIZE + len(ROOM) :].decode()}"

@@ -32,6 +32,10 @@ def explain_serving(error: ocm.OcmError, host: str | None, words: Words) -> str:
             return words("serve.in_use", port=port, kind=kind, option=option)
         case ocm.TransportClosed():
             return words("serve.cannot_listen", host=host or "*", detail=error)
+        case ocm.CertificateFailed():
+            return words("serve.bad_certificate", detail=error)
+        case ocm.JournalFailed():
+            return words("serve.bad_journal", detail=error)
         case _:
             return words("fault.other", detail=error)
 
@@ -43,8 +47,12 @@ def explain_chatting(error: ocm.OcmError, server: str, words: Words) -> str:
             if f"refusal.{code}" in words:
                 return words(f"refusal.{code}")
             return words("refusal.other", reason=shorten(reason, limit=_SENTENCE_SHOWN_MAX), code=code)
+        case ocm.HandshakeFailed():
+            return words("fault.no_tls", server=server)
         case ocm.ConnectFailed():
             return words("fault.unreachable", server=server)
+        case ocm.StateFailed():
+            return words("fault.state", detail=error)
         case ocm.TransportClosed():
             return words("fault.closed", server=server)
         case ocm.RemoteProtocolError():
@@ -58,6 +66,8 @@ def code_of(error: ocm.OcmError) -> str | int:
     match error:
         case ocm.RoomRefused(code=code):
             return code
+        case ocm.HandshakeFailed():
+            return "no_tls"
         case ocm.ConnectFailed():
             return "unreachable"
         case ocm.TransportClosed():

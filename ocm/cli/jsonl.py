@@ -6,6 +6,7 @@ import json
 from typing import assert_never
 
 import ocm
+from ocm.cli.faults import code_of
 from ocm.cli.screen import Screen
 
 
@@ -68,7 +69,9 @@ class JsonView:
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Tell that we are in the room."""
-        self._write({"event": "joined", "user": self._user, "host": created, "encrypted": False})
+        self._write(
+            {"event": "joined", "user": self._user, "host": created, **_state_of(room), "returned": room.returned}
+        )
 
     def event(self, event: ocm.Event) -> None:
         """Tell an event."""
@@ -78,6 +81,27 @@ class JsonView:
     def who(self, names: tuple[str, ...]) -> None:
         """List the members."""
         self._write({"event": "who", "members": names})
+
+    def status(self, room: ocm.Room) -> None:
+        """Tell which way messages travel, and who can read them."""
+        values = {"round_trip_s": room.path.round_trip_s, "loss": room.path.loss}
+        self._write({"event": "status", "connection": room.connection.value, **_state_of(room), **values})
+
+    def plaintext(self, count: int) -> None:
+        """Tell how many members are not encrypted."""
+        self._write({"event": "plaintext", "members": count})
+
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
+        """Tell that something was refused."""
+        self._write({"event": "refused", "user": self._user, "code": code_of(error), "reason": str(error)})
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """Tell it like any other."""
+        self.event(receipt)
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """Tell it like any other."""
+        self.event(receipt)
 
     def not_sent(self, code: str, text: str) -> None:
         """Tell that a line was not sent."""
@@ -89,7 +113,7 @@ class JsonView:
 
     def commands(self) -> None:
         """Tell what can be asked for."""
-        self._write({"event": "help", "commands": ["/help", "/who", "/leave", "/quit"]})
+        self._write({"event": "help", "commands": ["/help", "/who", "/status", "/kick", "/close", "/leave", "/quit"]})
 
     def left(self, unsent: int) -> None:
         """Tell that we have left."""
@@ -103,3 +127,13 @@ class JsonView:
     def _write(self, values: dict[str, object]) -> None:
         event = values.pop("event")
         self._screen.line(json_line({"event": event, "room": self._room, **values}))
+
+
+def _state_of(room: ocm.Room) -> dict[str, object]:
+    policy = room.policy
+    return {
+        "encrypted": room.encrypted,
+        "policy": None if policy is None else policy.access.value,
+        "plaintext_members": room.plaintext_members,
+        "path": room.path.kind.value,
+    }

@@ -9,10 +9,10 @@ from collections import deque
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from ocm.protocol.limits import DATAGRAM_SIZE_MAX
+from ocm.protocol.wire.frames import BODY_SIZE_MAX
 
-LINE_SIZE_MAX: Final = DATAGRAM_SIZE_MAX
-"""Bytes of a line: no datagram takes more, so what is longer is not kept."""
+LINE_SIZE_MAX: Final = BODY_SIZE_MAX
+"""Bytes of a line: no message of any profile has more, so what is longer is not kept."""
 _READ_SIZE: Final = 65_536
 
 

@@ -9,10 +9,12 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import ocm
 from ocm.cli.faults import CommandFailed
 from ocm.cli.words import Words
 from ocm.protocol.text import safe_text
@@ -84,6 +86,19 @@ def data_home() -> Path:
     return (named if named.is_absolute() else Path.home() / ".local" / "share") / "ocm"
 
 
+def user_certificate(words: Words) -> ocm.Certificate:
+    """Return the certificate of this user's servers, made if need be. Raises ``CertificateFailed``, ``CommandFailed``.
+
+    Two servers that start at once wait for each other: they show one key.
+    """
+    import fcntl
+
+    folder = data_home()
+    with _lock_file(folder, words) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return ocm.keep_certificate(folder, now_s=time.time())
+
+
 @contextlib.contextmanager
 def own_directory(path: Path | None, words: Words) -> Generator[None]:
     """Hold a directory that no other server may use meanwhile. Raises ``CommandFailed``."""
@@ -92,12 +107,7 @@ def own_directory(path: Path | None, words: Words) -> Generator[None]:
         return
     import fcntl
 
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CommandFailed(words("serve.data_dir_bad", path=path, detail=error.strerror)) from None
-    try:
+    with _lock_file(path, words) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,6 +115,18 @@ def own_directory(path: Path | None, words: Words) -> Generator[None]:
         except OSError as error:
             raise CommandFailed(words("serve.data_dir_bad", path=path, detail=error.strerror)) from None
         yield
+
+
+@contextlib.contextmanager
+def _lock_file(folder: Path, words: Words) -> Generator[int]:
+    """Open the file on which those who share a folder hold locks. Raises ``CommandFailed``."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandFailed(words("serve.data_dir_bad", path=folder, detail=error.strerror)) from None
+    try:
+        yield lock
     finally:
         os.close(lock)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from ocm.cli.command import TranslatedCommand
 from ocm.cli.faults import DONE, MISUSED, CommandFailed, explain_serving
 from ocm.cli.interruption import Interruption, run_politely
 from ocm.cli.jsonl import json_line
-from ocm.cli.machine import data_home, machine_addresses, own_directory, raise_file_limit, start_logging
+from ocm.cli.machine import machine_addresses, own_directory, raise_file_limit, start_logging, user_certificate
 from ocm.cli.screen import STDOUT, Screen, complain
+from ocm.cli.trust import grouped
 from ocm.cli.words import Words
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.url import TCP_PORT, UDP_PORT, ServerUrl, parse_url
@@ -134,7 +134,7 @@ async def _serve(options: ServeOptions, words: Words, interruption: Interruption
                 url,
                 udp_port=options.udp_port,
                 data_dir=options.data_dir,
-                certificate=_certificate(options),
+                certificate=_certificate(options, words),
                 classic=_classic(options),
                 limits=limits,
                 names_in_reference=options.reference_names,
@@ -148,11 +148,11 @@ async def _serve(options: ServeOptions, words: Words, interruption: Interruption
     return DONE
 
 
-def _certificate(options: ServeOptions) -> ocm.Certificate | None:
+def _certificate(options: ServeOptions, words: Words) -> ocm.Certificate | None:
     """Return the operator's own certificate, or the one of this user's servers; None: the data directory has one."""
     if options.cert is not None and options.key is not None:
         return ocm.load_certificate(options.cert, options.key)
-    return None if options.data_dir is not None else ocm.keep_certificate(data_home(), now_s=time.time())
+    return None if options.data_dir is not None else user_certificate(words)
 
 
 def _classic(options: ServeOptions) -> Literal["off", "loopback", "lan", "on"]:
@@ -190,7 +190,7 @@ def _announce(server: ocm.EmbeddedServer, options: ServeOptions, words: Words) -
         Screen(STDOUT, encoding="utf-8").line(json_line(ready))
         return
     lines = [words("serve.ready", tcp_port=server.tcp_port, udp_port=server.udp_port)]
-    lines += [words("serve.fingerprint", fingerprint=server.fingerprint)]
+    lines += [words("serve.fingerprint"), *(f"    {line}" for line in grouped(server.fingerprint or "").split("\n"))]
     lines += [words("serve.join_here"), f'    ocm chat "{here}"']
     if there:
         lines += [words("serve.join_there"), *(f'    ocm chat "{url}"' for url in there)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, assert_never
 
 import ocm
+from ocm.cli.faults import explain_chatting
 from ocm.cli.screen import Screen
 from ocm.cli.words import Words
 from ocm.protocol.text import shorten
@@ -16,7 +17,7 @@ _TEXT_SHOWN_MAX: Final = 60
 _ATTEMPTS_TOLD: Final = 4
 """One in so many attempts to reconnect is told."""
 _NEWLINE_SIGN: Final = " \N{RETURN SYMBOL} "
-_MISLEADING: Final = frozenset("*＊:：\"'<>")
+_MISLEADING: Final = frozenset("*＊:：\"'<>~～!！")
 """In a name they could pass for our own punctuation: ``* alice has joined.``"""
 
 
@@ -32,6 +33,21 @@ class View(Protocol):
     def who(self, names: tuple[str, ...]) -> None:
         """The answer to ``/who``."""
 
+    def status(self, room: ocm.Room) -> None:
+        """The answer to ``/status``."""
+
+    def plaintext(self, count: int) -> None:
+        """So many members are not encrypted now."""
+
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
+        """What we asked for, about a member of that name, was refused."""
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """What we said before this program started has come as far as it will."""
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """A message of ours was given up since we leave; ``left`` tells how many were."""
+
     def not_sent(self, code: str, text: str) -> None:
         """A line of ours was refused."""
 
@@ -42,7 +58,7 @@ class View(Protocol):
         """The answer to ``/help``."""
 
     def left(self, unsent: int) -> None:
-        """We have left on our own; so many messages were never sent."""
+        """We have left on our own; so many of our messages are not known to have arrived."""
 
     def failed(self, code: str | int, sentence: str) -> None:
         """The conversation cannot begin, or go on; stderr says so too."""
@@ -101,7 +117,8 @@ def _show_receipt(receipt: ocm.Receipt, words: Words) -> str | None:
     text = show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX))
     match receipt.delivery:
         case ocm.Delivery.REFUSED:
-            return words("chat.refused", text=text, code=receipt.code or "")
+            key = f"refused.{receipt.code}"
+            return words("chat.refused", text=text, why=words(key if key in words else "refused.invalid"))
         case ocm.Delivery.UNKNOWN:
             return words("chat.unknown", text=text)
         case _:
@@ -141,17 +158,29 @@ class TextView:
         self._screen = screen
         self._words = words
         self._interactive = interactive
+        self._is_detour = False
+        """Whether it was said that messages do not travel as they should."""
 
     def entered(self, room: ocm.Room, *, created: bool) -> None:
         """Say where we are, and how private it is."""
         names = {"room": show_name(room.name, self._words), "user": show_name(room.user, self._words)}
-        self._note("chat.created" if created else "chat.joined", **names)
-        self._note("chat.not_encrypted")
+        closes = room.policy is None or room.policy.lifetime is ocm.Lifetime.CLOSE
+        if room.returned:
+            self._note("chat.back", **names)
+        elif created:
+            self._note("chat.created" if closes else "chat.created_stays", **names)
+        else:
+            self._note("chat.joined", **names)
+        self._privacy(room)
         if self._interactive:
             self._note("chat.hint")
 
     def event(self, event: ocm.Event) -> None:
-        """Show an event."""
+        """Show an event. That messages travel by UDP is worth a line only where they did not."""
+        if isinstance(event, ocm.PathChanged):
+            was_detour, self._is_detour = self._is_detour, event.path.kind is not ocm.PathKind.UDP
+            if not (was_detour or self._is_detour):
+                return
         line = show_event(event, self._words)
         if line is not None:
             self._screen.line(line)
@@ -160,6 +189,42 @@ class TextView:
         """List the members."""
         shown = ", ".join(show_name(name, self._words) for name in names)
         self._note("chat.who", count=len(names), names=shown)
+
+    def status(self, room: ocm.Room) -> None:
+        """Say which way messages travel, and who can read them."""
+        path = room.path
+        self._note(f"path.{path.kind.value}")
+        if path.round_trip_s is not None and path.kind is ocm.PathKind.UDP:
+            self._note("path.trip", ms=f"{path.round_trip_s * 1000:.1f}", percent=f"{path.loss * 100:.1f}")
+        self._privacy(room)
+        if room.policy is not None:
+            self._note(f"chat.access_{room.policy.access.value}")
+
+    def plaintext(self, count: int) -> None:
+        """Say how many are not encrypted."""
+        self._note("chat.plaintext" if count else "chat.no_plaintext", count=count)
+
+    def not_done(self, error: ocm.OcmError, *, about: str | None) -> None:
+        """Say why not."""
+        match error:
+            case ocm.RoomRefused(code=ocm.Refusal.NOT_FOUND) if about is not None:
+                self._note("chat.nobody", user=show_name(about, self._words))
+            case ocm.LocalProtocolError():
+                self._note("chat.not_in_classic")
+            case ocm.RoomRefused():
+                self._note("fault.other", detail=explain_chatting(error, "", self._words))
+            case _:
+                self._note("chat.not_now")
+
+    def from_before(self, receipt: ocm.Receipt) -> None:
+        """Say what became of it: nobody has seen it on this screen."""
+        if receipt.delivery in {ocm.Delivery.IN_ROOM, ocm.Delivery.SENT}:
+            self._note("chat.from_before", text=show_text(shorten(receipt.text, limit=_TEXT_SHOWN_MAX)))
+        else:
+            self.event(receipt)
+
+    def given_up(self, receipt: ocm.Receipt) -> None:
+        """Say nothing: ``left`` does."""
 
     def not_sent(self, code: str, text: str) -> None:
         """Say why a line was not sent, and what to do."""
@@ -184,6 +249,16 @@ class TextView:
 
     def failed(self, code: str | int, sentence: str) -> None:
         """Say nothing: stderr does."""
+
+    def _privacy(self, room: ocm.Room) -> None:
+        """Say who can read what is said."""
+        policy, count = room.policy, room.plaintext_members or 0
+        if not room.encrypted:
+            self._note("chat.not_encrypted")
+        elif count or (policy is not None and policy.access is ocm.Access.MIXED):
+            self._note("chat.mixed" if count else "chat.mixed_none", count=count)
+        else:
+            self._note("chat.encrypted")
 
     def _note(self, key: str, **values: object) -> None:
         self._screen.line(f"* {self._words(key, **values)}")

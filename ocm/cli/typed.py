@@ -13,6 +13,8 @@ class Command(Enum):
     HELP = "/help"
     WHO = "/who"
     LEAVE = "/leave"
+    STATUS = "/status"
+    CLOSE = "/close"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,22 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class Kick:
+    """Remove the member of this name."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """Looks like a command, and is none: explained, not sent."""
 
     word: str
 
 
-Typed: TypeAlias = Say | Command | Unknown
+Typed: TypeAlias = Say | Command | Kick | Unknown
 
+_KICK: Final = "/kick"
 _COMMANDS: Final = {command.value: command for command in Command} | {"/quit": Command.LEAVE}
 
 
@@ -42,5 +52,8 @@ def read_typed(line: str) -> Typed | None:
         return Say(line[1:])
     if line.startswith("/"):
         typed = line.rstrip()
+        word, _, rest = typed.partition(" ")
+        if word == _KICK and rest.strip():
+            return Kick(rest.strip())
         return _COMMANDS.get(typed) or Unknown(typed.split()[0])
     return Say(line)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from ocm import forks
 from ocm.client.modern_dial import Dialler
 from ocm.client.modern_room import ModernRoom
 from ocm.client.room import Spawn
@@ -30,6 +31,8 @@ CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
 LEAVE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hear that we are out of rooms we were about to enter."""
+REMEMBER_AFTER_S: Final = 1.0
+"""How long after something was read that is stored, at the latest."""
 SLEPT_S: Final = 5.0
 """Wall clock ahead of the loop's by so much: the machine slept (TCRP/2 section 5)."""
 _LOOK_S: Final = 5.0
@@ -132,6 +135,7 @@ class Agency:
         self.failure: OcmError | None = None
         """Why the last attempt to connect failed."""
         self.agent = Agent(state.load(), user=user, limits=limits, randomness=randomness, jitter=jitter)
+        forks.watch(self.agent)
         self._network = network
         self._dialler = Dialler(network, security, url, limits.send_buffer_max)
         self._password = password
@@ -149,9 +153,11 @@ class Agency:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_s: float | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._remembering: asyncio.TimerHandle | None = None
         self._ahead_s = 0.0
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
+        self._is_due = False
         self._settled = asyncio.Event()
         self._broken: OcmError | None = None
         self._closed = False
@@ -188,13 +194,21 @@ class Agency:
 
     def read(self, room: ModernRoom, machine: AgentRoom) -> Event | None:
         """Return the next event of a room, or None: there is none now."""
-        if self._rooms.get(room.name) is not room:
+        if self._rooms.get(room.name) is not room or not self.agent.is_in(room.name):
             return machine.read(now_s=self.now_s())  # what is left of one that we are not in any more
         due_s = machine.next_timeout_s()
         event = self.agent.read(room.name, now_s=self.now_s())
+        if event is not None and self._remembering is None:
+            self._remembering = self._loop.call_later(REMEMBER_AFTER_S, self._remember)
         if machine.next_timeout_s() != due_s or self.agent.has_news:
             self.settle()
         return event
+
+    def _remember(self) -> None:
+        """Have it stored up to where rooms were read: who is killed does not read much twice."""
+        self._remembering = None
+        self.agent.flush_reads()
+        self.settle()
 
     def leave(self, room: ModernRoom) -> None:
         """Want to be out of a room; it hears when that is so."""
@@ -208,11 +222,18 @@ class Agency:
 
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
+    def settle_soon(self) -> None:
+        """The same at the end of this turn of the loop: what is said in one turn shares datagrams."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.hear, lambda: None)
+
     def settle(self) -> None:
         """Store, send, tell and dial what is due; re-arm the timer. To be called after every call of the machine.
 
         Called from inside itself it does nothing: whoever is in it goes on until nothing is left.
         """
+        self._is_due = False
         if self._settling or self._closed:
             return
         self._settling = True
@@ -220,8 +241,8 @@ class Agency:
             again = True
             while again:
                 again = self._store()
+                self._send()  # first: what is too large for a datagram goes over TLS then
                 self._write()
-                self._send()
                 again = self._tell() or again
             self._dial_if_due()
             self._arm()
@@ -265,6 +286,8 @@ class Agency:
                     connection.stream.write(data)
                 if len(data) >= _WRITE_SIZE:
                     self._loop.call_soon(self.hear, lambda: None)
+            if session.gave_up and connection.is_up:
+                connection.stream.abort()
             if session.is_over:
                 connection.end()
                 del self._sessions[session]
@@ -413,13 +436,10 @@ class Agency:
             self._dialling.cancel()
         for room in list(self._rooms.values()):
             room.end()
-        for session, connection in self._sessions.items():
-            if session.channel is not None and not connection.is_up:  # else the record that follows says it
-                self._send_all(session.channel.close(CloseCode.BYE, "", now_s=self.now_s()))
         self.agent.close(now_s=self.now_s())
         self.settle()
         self._closed = True
-        for timer in (self._timer, self._watch):
+        for timer in (self._timer, self._watch, self._remembering):
             if timer is not None:
                 timer.cancel()
         for port in self._ports.values():

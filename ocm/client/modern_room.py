@@ -58,6 +58,7 @@ class ModernRoom(Room):
         self._error: OcmError | None = None
         self._is_over = False
         self._is_read = False
+        self._returned: bool | None = None
 
     # --- what users call --------------------------------------------------------------------------------
 
@@ -82,6 +83,11 @@ class ModernRoom(Room):
         return Connection.CONNECTED if self._machine.is_seated else Connection.RECONNECTING
 
     @property
+    def returned(self) -> bool:
+        """Whether this is the seat of before the program ended."""
+        return bool(self._returned)
+
+    @property
     def policy(self) -> Policy | None:
         """What kind of room it is, as far as the log was read."""
         return self._machine.policy
@@ -99,7 +105,7 @@ class ModernRoom(Room):
     def post(self, text: str) -> int:
         """Say ``text``; never waits."""
         message_id = self._say(text)
-        self._agency.settle()
+        self._agency.settle_soon()
         return message_id
 
     async def send(self, text: str) -> Receipt:
@@ -107,7 +113,7 @@ class ModernRoom(Room):
         message_id = self._say(text)
         arrival: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._receipts[message_id] = arrival
-        self._agency.settle()  # what is known by then is heard
+        self._agency.settle_soon()
         try:
             receipt = await arrival
         finally:
@@ -208,7 +214,9 @@ class ModernRoom(Room):
     def hear(self, event: Seating | EntryRefused | Ended | Settled) -> None:
         """Take what happened to this room."""
         match event:
-            case Seating():
+            case Seating(again=again):
+                if self._returned is None:
+                    self._returned = again
                 _resolve(self._entering, None)
             case EntryRefused(code=code, message=message):
                 _fail(self._entering, RoomRefused(code, message))

@@ -47,6 +47,11 @@ class Room(ABC):
         return None
 
     @property
+    def returned(self) -> bool:
+        """Whether this is the seat of before the program ended: its ``state`` remembers the room (TCRP/2)."""
+        return False
+
+    @property
     def policy(self) -> Policy | None:
         """What kind of room it is; None where the profile does not say."""
         return None

@@ -98,6 +98,11 @@ class Admission:
         if not visit.is_local:
             _remember(self._recent(visit.network, now_s).abandoned_s, now_s, self._limits.abandoned_per_host_max)
 
+    def join_delay_s(self, visit: Visit, *, now_s: float) -> float:
+        """Return how much later a join of this network is decided, whatever comes of it: so many have failed."""
+        failed = self._recent(visit.network, now_s).failed_joins_s
+        return self._limits.failed_join_delay_s if len(failed) >= self._limits.failed_joins_max else 0.0
+
     def fail_join(self, visit: Visit, *, now_s: float) -> float:
         """Note a join that was refused; return how many seconds late to say so."""
         failed = self._recent(visit.network, now_s).failed_joins_s

@@ -11,24 +11,38 @@ class Kind(IntEnum):
     """What an entry of a room's log is. The numbers are those of TCRP/2 section 4."""
 
     TEXT = 0
+    """A member said something."""
     JOIN = 1
+    """A member came."""
     LEAVE = 2
+    """A member is gone."""
     CLOSED = 5
+    """The room is closed: the last entry of its log."""
     POLICY = 6
+    """The room is another one now as to who may enter."""
 
 
 class Reason(StrEnum):
     """Why a member is gone or a room is closed."""
 
     BYE = "left"
+    """The member left by its own words."""
     IDLE = "silent too long"
+    """Nothing was heard of a classic member."""
     LOST = "connection lost"
+    """The member had no connection for too long."""
     KICKED = "removed by the server"
+    """The host, or who runs the server, removed the member."""
     HOST_LEFT = "the host has gone"
+    """The room ended with its host."""
     SERVER_STOPPED = "the server is stopping"
+    """The room ended with the server."""
     GONE = "the server no longer knows the room"
+    """A client's own conclusion; it stands in no log."""
     UNENCRYPTED = "the room takes encrypted connections only"
+    """The room was raised, and the member speaks the classic profile."""
     ENDED = "closed by the host"
+    """The host closed the room."""
 
 
 class Refusal(IntEnum):

@@ -16,13 +16,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ocm.protocol.entry import (
     CLASSIC_POLICY,
-    Access,
     Entry,
     Identity,
     Kept,
     KeptMember,
     KeptRoom,
     Kind,
+    Lifetime,
     Opened,
     Policy,
     Reason,
@@ -32,13 +32,18 @@ from ocm.protocol.entry import (
     Step,
 )
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.base import Audience, Departed, Link, LinkForm
+from ocm.protocol.link.base import Addressing, Audience, Departed, Link, LinkForm
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.room import Intent, Member, Room
-from ocm.protocol.session.publishing import Status, digest_of
+from ocm.protocol.session.publishing import Status
 
+_TEXT: Final = Kind.TEXT  # looked up for every message
 _SPARE_TIMERS: Final = 1024
 """Idle timers of members that are gone, above one for each that is here, before they are swept out."""
+
+
+_UNDECIDED_S: Final = 1.0
+"""When to ask again whether a member that is leaving has left: the journal has not said yet."""
 
 
 class RefusedIntent(NamedTuple):
@@ -119,18 +124,21 @@ class HubCounts:
 class _Hall:
     """A room and the doors that lead into it."""
 
-    __slots__ = ("audiences", "links", "log", "room")
+    __slots__ = ("audiences", "is_read", "links", "log", "room")
 
     def __init__(self, room: Room, log: RoomLog) -> None:
         self.room = room
         self.log = log
         self.links: dict[int, Link] = {}
         self.audiences: dict[LinkForm, Audience] = {}
+        self.is_read = False
+        """Whether somebody reads the log; else it is not told of entries."""
 
     def seat(self, link: Link) -> None:
         audience = self.audiences.get(link.form)
         if audience is None:
             audience = self.audiences[link.form] = Audience(link.form)
+            self._look()
         audience.add(link)
 
     def unseat(self, link: Link) -> None:
@@ -138,6 +146,13 @@ class _Hall:
         audience.discard(link)
         if not audience.links:
             del self.audiences[link.form]
+            self._look()
+
+    def _look(self) -> None:
+        is_read = any(form.addressing is Addressing.PULL for form in self.audiences)
+        if is_read and not self.is_read:
+            self.log.begin_at(self.room.last_seq)
+        self.is_read = is_read
 
 
 class Hub:
@@ -161,6 +176,7 @@ class Hub:
         self._timers: list[tuple[float, int, Member]] = []
         self._timer_count = 0
         self._seated = 0
+        self._logs_size = 0
 
     # --- beginning ------------------------------------------------------------------------------------
 
@@ -223,7 +239,7 @@ class Hub:
         if self._is_full():
             return Refusal.UNAVAILABLE
         hall = self._halls.get(room)
-        if hall is None or (link.plaintext and hall.room.policy.access is Access.MODERN):
+        if hall is None or (link.plaintext and hall.room.is_modern):
             return Refusal.NOT_FOUND
         return self._admit(hall, link, user, now_s)
 
@@ -235,10 +251,10 @@ class Hub:
         space = limits.pending_max - len(pending)
         time_ms = self._time_ms(now_s)
         for intent in intents:
-            member, body, kind, message_id, status = intent
+            member, body, kind, message_id, _, _ = intent
             room = member.room
             if member.leaving or not member.seated or not room.is_open:
-                wait_s, why = 0.0, Status.CLOSED
+                wait_s, why = 0.0, Status.UNAVAILABLE  # for an author: whether it stays is not written yet
             elif len(records) >= space:
                 wait_s, why = 1.0, Status.UNAVAILABLE
             elif wait_s := member.spend(limits, len(body), now_s=now_s):
@@ -246,20 +262,16 @@ class Hub:
             else:
                 hall = halls[room.name]
                 step: Step
-                if status:
-                    digest = digest_of(kind, body)
-                    step = Refused(room.name, room.incarnation, member.id, message_id, status, time_ms, digest)
+                if message_id:
+                    step = _numbered(hall, intent, time_ms)
                 else:
-                    entry = room.say(member, kind, body, time_ms=time_ms, message_id=message_id)
-                    step = Record(room.name, room.incarnation, entry)
+                    step = Record(room.name, room.incarnation, room.say(member, kind, body, time_ms=time_ms))
                 records.append(step)
                 pending.append((hall, step))
-                if message_id and (author := hall.links[member.id].author) is not None:
-                    author.taken(intent)
                 continue
             refusals.append(RefusedIntent(member, wait_s))
             if message_id and (link := self.link_of(member)) is not None and link.author is not None:
-                link.author.deferred(intent, why, wait_s)
+                link.author.deferred(intent, why, wait_s or _UNDECIDED_S)
         self._handed_out += len(records)
         return self._turn(records, refusals)
 
@@ -275,10 +287,9 @@ class Hub:
         if member.leaving or not member.seated or not room.is_open:
             return self._turn([])
         time_ms = self._time_ms(now_s)
+        heir = room.heir
         entries = [room.dismiss(member, reason, time_ms=time_ms)]
-        if room.ends_with(member):
-            entries.append(room.close(Reason.HOST_LEFT, time_ms=time_ms))
-        return self._hand_out(self._halls[room.name], entries)
+        return self._part(self._halls[room.name], entries, heir, now_s)
 
     def raise_access(self, room: str, *, now_s: float) -> Turn:
         """Close ``room`` to the classic profile: its members who speak it are removed, and told.
@@ -286,15 +297,10 @@ class Hub:
         Nothing happens when there is no such room, or it is so already.
         """
         hall = self._halls.get(room)
-        if hall is None or not hall.room.is_open or hall.room.policy.access is Access.MODERN:
+        if hall is None or not hall.room.is_open or hall.room.is_modern:
             return self._turn([])
-        time_ms = self._time_ms(now_s)
-        entries = [hall.room.raise_access(time_ms=time_ms)]
-        leaving = [one for one in hall.room.members.values() if one.plaintext and not one.leaving]
-        entries += [hall.room.dismiss(one, Reason.UNENCRYPTED, time_ms=time_ms) for one in leaving]
-        if any(hall.room.ends_with(one) for one in leaving):
-            entries.append(hall.room.close(Reason.HOST_LEFT, time_ms=time_ms))
-        return self._hand_out(hall, entries)
+        heir = hall.room.heir
+        return self._part(hall, hall.room.raise_access(time_ms=self._time_ms(now_s)), heir, now_s)
 
     def close(self, room: str, reason: Reason, *, now_s: float) -> Turn:
         """Close ``room``. Nothing happens when there is none, or it is closing already."""
@@ -335,7 +341,7 @@ class Hub:
         return None if hall is None else hall.room
 
     def log(self, name: str) -> RoomLog | None:
-        """Return the log of the room of this name."""
+        """Return the log of the room of this name. While nobody reads it, it does not know of the newest entries."""
         hall = self._halls.get(name)
         return None if hall is None else hall.log
 
@@ -398,7 +404,16 @@ class Hub:
                 assert isinstance(step, Identity), "all else is about a room"
                 release(Recognized(step))
             elif isinstance(step, Record):
-                self._apply(hall, step.entry, release)
+                entry = step.entry
+                if hall.is_read:
+                    self._log(hall.log, entry)
+                if entry.kind is _TEXT:
+                    hall.room.apply(entry)
+                    if entry.message_id:
+                        self._tell_author(hall, entry)
+                    self._fan_out(hall, entry, release)
+                else:
+                    self._change(hall, entry, release)
             elif isinstance(step, Refused):
                 self._tell_author(hall, step)
 
@@ -419,7 +434,7 @@ class Hub:
             for link in hall.links.values():
                 if link.author is not None:
                     link.author.failed()
-            if hall.room.is_empty:
+            if hall.room.is_empty and not hall.room.last_seq:  # it was never written; one that persists may be empty
                 del self._halls[hall.room.name]
         self._pending.clear()
         self._arm_again(member for hall in self._halls.values() for member in hall.room.members.values())
@@ -449,24 +464,25 @@ class Hub:
         self._handed_out += len(records)
         return self._turn(records)
 
+    def _part(self, hall: _Hall, entries: list[Entry], heir: Member | None, now_s: float) -> Turn:
+        """Hand out that members leave, and the room's end where it ends with them."""
+        room = hall.room
+        if room.is_ending:
+            entries.append(room.close(Reason.HOST_LEFT, time_ms=self._time_ms(now_s)))
+            return self._hand_out(hall, entries)
+        host = room.heir
+        changes = host is not heir and room.policy.lifetime is Lifetime.HAND_OVER
+        if changes and host is not None and host.lost_s is not None:
+            host.lost_s = now_s  # away, and not the host until now: it has all the time of one to come back
+        return self._hand_out(hall, entries)
+
     def _turn(self, records: Sequence[Step], refusals: Sequence[RefusedIntent] = ()) -> Turn:
         return Turn(records, refusals, self._handed_out, self.next_timeout_s())
 
-    def _apply(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
-        """Make an entry true, tell its author, then all."""
-        hall.log.append(entry)
-        if entry.kind is not Kind.TEXT:
-            self._change(hall, entry, release)
-            return
-        hall.room.apply(entry)
-        if entry.message_id:
-            self._tell_author(hall, entry)
-        self._fan_out(hall, entry, release)
-
     def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None:
-        link = hall.links.get(what.sender)  # None: it has left since
-        if link is not None and link.author is not None:
-            link.author.settled(what)
+        author = hall.links[what.sender].author
+        if author is not None:
+            author.settled(what)
 
     def _change(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
         """Apply an entry that changes the room, or who is in it."""
@@ -477,6 +493,7 @@ class Hub:
         if member is None:
             self._fan_out(hall, entry, release)
             del self._halls[hall.room.name]
+            self._logs_size -= hall.log.shed(0)
             for link in hall.links.values():
                 link.member = None
                 release(Farewell(link, None, _reason(entry), entry))
@@ -494,8 +511,22 @@ class Hub:
             del hall.links[member.id]
             hall.unseat(link)
             link.member = None
+            if not hall.is_read:
+                self._logs_size -= hall.log.shed(0)
+            if (host := hall.room.members.get(hall.room.host_id)) is not None and host.lost_s is not None:
+                self._arm(host)  # it may be the host from now on, with less time to be away
             release(Farewell(link, link.form.encode_farewell(entry), _reason(entry), entry))
             self._fan_out(hall, entry, release)
+
+    def _log(self, log: RoomLog, entry: Entry) -> None:
+        """Keep an entry for those who read; what all logs hold together has a limit."""
+        before = log.size
+        log.append(entry)
+        self._logs_size += log.size - before
+        if self._logs_size > self._limits.room_logs_size_max:
+            share = self._limits.room_logs_size_max // (2 * len(self._halls))
+            for hall in self._halls.values():
+                self._logs_size -= hall.log.shed(share)
 
     def _fan_out(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
         author = hall.links.get(entry.sender)
@@ -524,6 +555,21 @@ class Hub:
 
     def _time_ms(self, now_s: float) -> int:
         return int((self._epoch_s + now_s) * 1000)
+
+
+def _numbered(hall: _Hall, intent: Intent, time_ms: int) -> Step:
+    """Take a message that has an id, or its refusal for good, and tell its author that it is taken."""
+    member, body, kind, message_id, status, digest = intent
+    room = hall.room
+    step: Step
+    if status:
+        step = Refused(room.name, room.incarnation, member.id, message_id, status, time_ms, digest)
+    else:
+        entry = room.say(member, kind, body, time_ms=time_ms, message_id=message_id)
+        step = Record(room.name, room.incarnation, entry)
+    if (author := hall.links[member.id].author) is not None:
+        author.taken(intent)
+    return step
 
 
 def _reason(entry: Entry) -> Reason:

@@ -80,6 +80,8 @@ class Limits:
     """A member silent for this long is removed, and told."""
     lost_timeout_s: float = 60.0
     """A classic member whose control connection broke and who stays silent for this long is removed."""
+    session_timeout_s: float = 60.0
+    """A modern client that is silent for this long has no session any more: it would have asked for a sign of life."""
     host_grace_s: float = 60.0
     """How long a modern room's host may be without a connection before the room goes on without it, or closes."""
     detached_timeout_s: float = 86_400.0
@@ -88,8 +90,6 @@ class Limits:
     """How long a client that has no connection is known."""
     identities_max: int = 100_000
     """Clients that are known; above it the one heard of longest ago is forgotten."""
-    unheard_timeout_s: float = 45.0
-    """How long a modern client may say nothing, before its session ends; it says something every 20 s."""
     rooms_per_session_max: int = 32
     """Rooms that one modern client may be in at a time."""
     requests_max: int = 64
@@ -106,6 +106,8 @@ class Limits:
     """Entries of one room kept in memory for members that read from the log."""
     room_log_size_max: int = 262_144
     """Bytes of one room's entries kept in memory."""
+    room_logs_size_max: int = 268_435_456
+    """The same of all rooms together; above it each keeps but a small share, and reads the rest from the journal."""
     room_kept_messages_max: int = 10_000
     """Entries of one room kept on disk, where the journal is on one; the oldest go first."""
     room_kept_s: float = 30 * 86_400.0

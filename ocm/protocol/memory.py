@@ -7,7 +7,7 @@ it is first sent, a resume secret before the server is told that we have it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, assert_never
 
 
 class Named(NamedTuple):
@@ -32,7 +32,7 @@ class Entered(NamedTuple):
     log_id: bytes
     """16 bytes (TCRP/2 section 6, incarnation)."""
     last: int
-    """The entry behind which we start."""
+    """The entry behind which we start; below what was read where the log lost its newest entries."""
     mark: int
     """The highest message id that was ever used."""
 
@@ -103,7 +103,7 @@ class Memory:
         return Memory(self.named, rooms)
 
     def apply(self, memo: Memo) -> None:
-        """Take a memo in. Memos that were taken in before change nothing."""
+        """Take a memo in."""
         match memo:
             case Named():
                 self.named = memo
@@ -111,8 +111,7 @@ class Memory:
                 self.rooms.pop(room, None)
             case Entered(room, log_id, last, mark):
                 kept = self._of(room)
-                if kept.log_id != log_id:
-                    kept.log_id, kept.last = log_id, last
+                kept.log_id, kept.last = log_id, last
                 kept.mark = max(kept.mark, mark)
             case Posted(room, message_id):
                 kept = self._of(room)
@@ -127,6 +126,8 @@ class Memory:
             case Read(room, seq):
                 kept = self._of(room)
                 kept.last = max(kept.last, seq)
+            case _:
+                assert_never(memo)
 
     def _of(self, room: str) -> RoomMemory:
         return self.rooms.setdefault(room, RoomMemory())

@@ -76,7 +76,10 @@ class Member:
             spent_s = now_s
         elif (wait_s := spent_s - now_s - limits.burst_s) > _CLOCK_STEP_S:
             return wait_s
-        self._spent_s = spent_s + limits.send_interval_s * (1 + size // limits.message_share)
+        if size < limits.message_share:
+            self._spent_s = spent_s + limits.send_interval_s
+        else:
+            self._spent_s = spent_s + limits.send_interval_s * (1 + size // limits.message_share)
         return 0.0
 
 
@@ -90,6 +93,8 @@ class Intent(NamedTuple):
     """Chosen by the member, above 0; 0 where the profile has none (classic)."""
     status: int = 0
     """Above 0: it is refused for good, and why (``session.publishing.Status``); its id is used up all the same."""
+    digest: bytes = b""
+    """Of what is refused so: as in ``entry.Refused``."""
 
 
 class Room:
@@ -108,7 +113,9 @@ class Room:
         self.host_id = SERVER_ID
         """Who has been here longest; ``SERVER_ID`` where nobody is. What its leaving means is the policy's to say."""
         self.closed = False
-        self._closing = False
+        self.is_open = True
+        """Whether the room takes anything still: false as soon as it was decided to close it."""
+        self._raising = False
         self._limits = limits
         self._last_seq = 0
         self._next_seq = 1
@@ -118,14 +125,19 @@ class Room:
         self._arriving: dict[int, Member] = {}
 
     @property
-    def is_open(self) -> bool:
-        """Whether the room takes anything still: false as soon as it was decided to close it."""
-        return not self._closing
-
-    @property
     def is_empty(self) -> bool:
         """Whether nobody is in the room or on the way in."""
         return not self._names
+
+    @property
+    def is_modern(self) -> bool:
+        """Whether the classic profile is shut out: true as soon as that was decided."""
+        return self._raising or self.policy.access is Access.MODERN
+
+    @property
+    def heir(self) -> Member | None:
+        """Who has been here longest, or will have, when those who are leaving have left."""
+        return next((one for one in (*self.members.values(), *self._arriving.values()) if not one.leaving), None)
 
     @property
     def last_seq(self) -> int:
@@ -148,7 +160,7 @@ class Room:
 
     def admit(self, name: str, *, plaintext: bool, now_s: float, is_kept: bool = False) -> Member | Refusal:
         """Reserve a place, or say why not. The place is taken when the JOIN entry is applied."""
-        if self._closing:
+        if not self.is_open:
             return Refusal.NOT_FOUND
         shape = skeleton(name)
         if shape in self._names:
@@ -166,38 +178,45 @@ class Room:
 
     def say(self, member: Member, kind: Kind, body: bytes, *, time_ms: int, message_id: int = 0) -> Entry:
         """Give the next place in the room's order to what ``member`` says. The caller has checked its right to."""
-        self._time_ms = max(self._time_ms, time_ms)
+        time_ms = max(time_ms, self._time_ms)
+        self._time_ms = time_ms
         seq = self._next_seq
         self._next_seq = seq + 1
-        return Entry(seq, member.id, member.name, kind, body, self._time_ms, member.plaintext, message_id)
+        return Entry(seq, member.id, member.name, kind, body, time_ms, member.plaintext, message_id)
 
     def dismiss(self, member: Member, reason: Reason, *, time_ms: int) -> Entry:
         """Let ``member`` go; it has no rights from now on. Raises ``LocalProtocolError`` when it is going already."""
         if member.leaving or not member.seated:
             raise LocalProtocolError("not a member that can leave")
-        member.leaving = True
-        return self.say(member, Kind.LEAVE, reason.value.encode(), time_ms=time_ms)
+        return self._dismiss(member, reason, time_ms)
 
     def close(self, reason: Reason, *, time_ms: int) -> Entry:
         """Close the room; it takes nothing from now on. Raises ``LocalProtocolError`` when it is closing already."""
-        if self._closing:
+        if not self.is_open:
             raise LocalProtocolError("the room is closing already")
-        self._closing = True
+        self.is_open = False
         return self._announce(Kind.CLOSED, reason.value, time_ms)
 
-    def raise_access(self, *, time_ms: int) -> Entry:
-        """Let nobody in any more who speaks the classic profile; those who are here are the caller's to dismiss."""
-        return self._announce(Kind.POLICY, Access.MODERN.value, time_ms)
+    def raise_access(self, *, time_ms: int) -> list[Entry]:
+        """Let nobody in any more who speaks the classic profile; who does and is here, or on the way in, has to go.
 
-    def ends_with(self, member: Member) -> bool:
-        """Say whether the room closes when ``member``, who is leaving, has left."""
-        match self.policy.lifetime:
-            case Lifetime.CLOSE:
-                return member.id == self.host_id
-            case Lifetime.HAND_OVER:
-                return all(other.leaving for other in self.members.values()) and not self._arriving
-            case Lifetime.PERSIST:
-                return False
+        Raises ``LocalProtocolError`` when that was decided already.
+        """
+        if self.is_modern:
+            raise LocalProtocolError("the room is raised already")
+        self._raising = True
+        raised = self._announce(Kind.POLICY, Access.MODERN.value, time_ms)
+        everybody = (*self.members.values(), *self._arriving.values())
+        leaving = [member for member in everybody if member.plaintext and not member.leaving]
+        return [raised, *(self._dismiss(member, Reason.UNENCRYPTED, time_ms) for member in leaving)]
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the room closes when those who are leaving have left."""
+        if self.policy.lifetime is Lifetime.CLOSE:
+            host = self.members.get(self.host_id) or next(iter(self._arriving.values()), None)
+            return host is not None and host.leaving
+        return self.policy.lifetime is Lifetime.HAND_OVER and self.heir is None
 
     def apply(self, entry: Entry) -> Member | None:
         """Make a committed entry true; return the member whom a JOIN or LEAVE is about."""
@@ -237,9 +256,14 @@ class Room:
         self._arriving.clear()
         for member in self.members.values():
             member.leaving = False
-        self._closing = self.closed
+        self.is_open = not self.closed
+        self._raising = False
         self._next_seq = self._last_seq + 1
         return arriving
+
+    def _dismiss(self, member: Member, reason: Reason, time_ms: int) -> Entry:
+        member.leaving = True
+        return self.say(member, Kind.LEAVE, reason.value.encode(), time_ms=time_ms)
 
     def _announce(self, kind: Kind, body: str, time_ms: int) -> Entry:
         """Give the next place to what the server itself says."""

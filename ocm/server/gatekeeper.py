@@ -33,6 +33,7 @@ class Knock:
 Verdict: TypeAlias = bool | str
 """True: let them in. A name: let them in under it. False: refuse, in the words of a room that does not exist."""
 Authorize: TypeAlias = Callable[[Knock], Verdict | Awaitable[Verdict]]
+"""Decides who may enter, at once or by a coroutine. What it raises ends the server."""
 Decided: TypeAlias = Callable[[str | Refusal], None]
 """Takes the name to enter under, or why not."""
 

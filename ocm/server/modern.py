@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ocm import forks
 from ocm.errors import HandshakeFailed
 from ocm.protocol.address import Address, split_address
 from ocm.protocol.admission import Admission, Visit
@@ -185,6 +186,7 @@ class ModernDesk:
             epoch_s=epoch_s,
         )
         self.reception.udp_port = udp_port
+        forks.watch(self.reception)
         self.connections: dict[Visit, ModernConnection] = {}
         """TLS connections that are there, with a session or on the way to one."""
         self._security = security
@@ -209,7 +211,7 @@ class ModernDesk:
         self._handshakes[connection] = None
         if len(self._handshakes) > self.limits.handshakes_max:  # the oldest is the least likely to be honest
             oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
+            del self._handshakes[oldest]  # its end is told later, and others may come before that
             oldest.stream.abort()
         return self._security.begin(stream, connection.begin, connection.fail)
 
@@ -242,13 +244,23 @@ class ModernDesk:
             host, _ = split_address(connection.stream.remote)
             request = knocking.request
             knock = Knock(request.room, request.user, host, knocking.creates, request.password)
-            self._gatekeeper.ask(knock, partial(self._decided, knocking))
+            self._gatekeeper.ask(knock, partial(self._decided, connection.visit, knocking))
         self.flush_soon()
 
-    def _decided(self, knocking: Knocking, decision: str | Refusal) -> None:
+    def _decided(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
+        delay_s = self._admission.join_delay_s(visit, now_s=self._loop.time())
+        if delay_s:  # whatever comes of it: how long it takes says nothing
+            self._loop.call_later(delay_s, self._let_in, visit, knocking, decision)
+        else:
+            self._let_in(visit, knocking, decision)
+
+    def _let_in(self, visit: Visit, knocking: Knocking, decision: str | Refusal) -> None:
         if self._stopping:
             decision = Refusal.UNAVAILABLE
-        self.reception.let_in(knocking, decision, now_s=self._loop.time())
+        now_s = self._loop.time()
+        why = self.reception.let_in(knocking, decision, now_s=now_s)
+        if why in {Refusal.NOT_FOUND, Refusal.NAME_TAKEN}:
+            self._admission.fail_join(visit, now_s=now_s)
         self.flush_soon()
 
     # --- datagrams --------------------------------------------------------------------------------------
@@ -305,12 +317,12 @@ class ModernDesk:
             connection = self._by_session.get(session)
             if connection is None:
                 continue
+            datagrams += session.datagrams_to_send(now_s=now_s)  # first: what is too large goes over TLS then
             self._write(connection, session, now_s)
             if session.is_over:
                 self._finish(connection, session)
-                continue
-            datagrams += session.datagrams_to_send(now_s=now_s)
-            self._arm(connection, session)
+            else:
+                self._arm(connection, session)
         if datagrams:
             self._fanout.send_all(datagrams)
         self._rearm()
@@ -332,7 +344,7 @@ class ModernDesk:
 
     def _arm(self, connection: ModernConnection, session: ModernSession) -> None:
         """Have the session woken when it wants to be. A timer that is early is left: it asks again then."""
-        at_s = self._next_timeout_s(session)
+        at_s = session.next_timeout_s()
         if at_s is None or (connection.armed_s is not None and connection.armed_s <= at_s):
             return
         if connection.timer is not None:
@@ -343,26 +355,12 @@ class ModernDesk:
     def _on_timer(self, connection: ModernConnection, session: ModernSession) -> None:
         connection.timer = connection.armed_s = None
         now_s = self._loop.time()
-        at_s = self._next_timeout_s(session)
+        at_s = session.next_timeout_s()
         if at_s is None or at_s > now_s:
             self._arm(connection, session)
             return
-        unheard_s = self._unheard_s(session)
-        if unheard_s is not None and unheard_s <= now_s:
-            self.reception.close(session, CloseCode.IDLE, "nothing was heard of you", now_s=now_s)
-        else:
-            self.reception.handle_timeout(session, now_s=now_s)
+        self.reception.handle_timeout(session, now_s=now_s)
         self.flush_soon()
-
-    def _next_timeout_s(self, session: ModernSession) -> float | None:
-        times = session.next_timeout_s(), self._unheard_s(session)
-        return min((at_s for at_s in times if at_s is not None), default=None)
-
-    def _unheard_s(self, session: ModernSession) -> float | None:
-        """When a client that says nothing must be gone: a TCP connection over which nothing goes never ends itself."""
-        if session.channel is None or session.is_over:
-            return None
-        return session.channel.heard_s + self.limits.unheard_timeout_s
 
     # --- the end ----------------------------------------------------------------------------------------
 

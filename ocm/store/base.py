@@ -34,7 +34,8 @@ class Journal(Protocol):
     def read(self, room: str, incarnation: int, *, from_seq: int, count: int) -> Sequence[Entry]:
         """Return up to ``count`` entries of a room's log with ``seq >= from_seq``, oldest first.
 
-        Entries may be missing at the front, where retention has dropped them; never in the middle.
+        Entries may be missing at the front, where retention has dropped them; never in the middle. Raises
+        ``JournalFailed`` where the journal is on a disk, and that fails.
         """
         ...
 

@@ -16,8 +16,9 @@ from typing import Final
 from ocm.errors import StateFailed, StateLocked
 from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
 from ocm.store.base import Stored
-from ocm.store.database import FAULTS, Connect, Database, Schema
+from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
+from ocm.store.schema import FAULTS, Schema
 from ocm.store.worker import ThreadWorker, Worker
 
 STATE_SCHEMA: Final = Schema(
@@ -130,9 +131,7 @@ class SqliteState:
 
 
 _ROOM: Final = "INSERT INTO room (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
-_ENTERED: Final = """
-    UPDATE room SET last = CASE WHEN log_id = ? THEN last ELSE ? END, log_id = ?, mark = max(mark, ?) WHERE name = ?
-"""
+_ENTERED: Final = "UPDATE room SET log_id = ?, last = ?, mark = max(mark, ?) WHERE name = ?"
 _POSTED: Final = """
     INSERT OR REPLACE INTO posted (room, message_id, kind, body) SELECT name, ?, ?, ? FROM room
     WHERE name = ? AND (mark < ? OR EXISTS (SELECT 1 FROM posted WHERE room = room.name AND message_id = ?))
@@ -157,7 +156,7 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
     run(_ROOM, (room,))
     match memo:
         case Entered(_, log_id, last, mark):
-            run(_ENTERED, (log_id, last, log_id, mark, room))
+            run(_ENTERED, (log_id, last, mark, room))
         case Posted(_, message_id, kind, body):
             run(_POSTED, (message_id, kind, body, room, message_id, message_id))
             run("UPDATE room SET mark = max(mark, ?) WHERE name = ?", (message_id, room))

@@ -12,32 +12,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 from ocm.store.filelock import FileLock, make_private
+from ocm.store.schema import FAULTS, Schema, number_of
 
 T = TypeVar("T")
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
 
-FAULTS: Final = (sqlite3.Error, OSError, MemoryError)
-"""What goes wrong because of the file, the disk or the machine, and not because of what was to be written."""
-
-_ADVICE: Final = {
-    sqlite3.SQLITE_FULL: "the disk is full; make room on it",
-    sqlite3.SQLITE_IOERR: "the disk does not work; look into the system's log",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; put a backup in its place, or move it away to begin anew",
-    sqlite3.SQLITE_NOTADB: "the file is no database; put a backup in its place, or move it away to begin anew",
-    sqlite3.SQLITE_PERM: "it may not be used; look at the permissions of the file and its folder",
-    sqlite3.SQLITE_READONLY: "it may not be written; look at the permissions of the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; look at the permissions of the file and its folder",
-    sqlite3.SQLITE_BUSY: "another program is using it; end that program",
-    sqlite3.SQLITE_LOCKED: "another program is using it; end that program",
-}
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: else it says "written" while it is in the disk's own memory
@@ -46,36 +32,6 @@ _PRAGMAS: Final = (
 )
 _SOUND: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 """Errors that leave no doubt about what is in the file, so that it need not be read as a whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What is in a file.
-
-    The tables of every schema hold ``ledger``, a table of one row with a column ``commits``.
-    """
-
-    what: str
-    """What the file is, for people."""
-    application_id: int
-    """Tells files of this kind from others: a number below 2**31 that the first migration writes."""
-    migrations: Sequence[Sequence[str]]
-    """Statements that lead from version n to n + 1, each ending with the ``PRAGMA user_version`` that says so."""
-
-    def explain(self, path: Path, error: BaseException) -> str:
-        """Return what is wrong with the file ``path``, and what to do about it."""
-        code = getattr(error, "sqlite_errorcode", None)
-        if isinstance(error, BlockingIOError):
-            why = "another process is using it; end that process, or name another file"
-        elif isinstance(error, OSError):
-            why = f"{error.strerror or error}"
-        elif isinstance(error, MemoryError):
-            why = "there is not enough memory"
-        elif code is None:
-            why = str(error)
-        else:
-            why = f"{_ADVICE.get(code & 0xFF, str(error))} ({getattr(error, 'sqlite_errorname', code)})"
-        return f"{self.what} {path}: {why}"
 
 
 class Database:
@@ -100,7 +56,7 @@ class Database:
         try:
             make_private(path)
             self._writer = self._open()
-            self._commits = _number(self._writer, "SELECT commits FROM ledger")
+            self._commits = number_of(self._writer, "SELECT commits FROM ledger")
         except BaseException:
             self.close()
             raise
@@ -137,17 +93,17 @@ class Database:
         with self._readers:
             if not self._is_open:
                 raise sqlite3.ProgrammingError("it is closed")
-            if self._reader is None:
-                self._reader = self._connect(self._path)
-                self._reader.execute("PRAGMA query_only = ON")
+            reader = self._reader or self._connect(self._path)
+            self._reader = None
             try:
-                self._reader.execute("BEGIN")
-                yield self._reader
-                self._reader.execute("COMMIT")
+                reader.execute("PRAGMA query_only = ON")
+                reader.execute("BEGIN")
+                yield reader
+                reader.execute("COMMIT")
             except BaseException:
-                self._reader.close()
-                self._reader = None
+                reader.close()
                 raise
+            self._reader = reader
 
     def close(self) -> None:
         """Close the file and let others have it. Idempotent."""
@@ -193,7 +149,7 @@ class Database:
                     raise sqlite3.ProgrammingError("it is closed")
                 self._writer = self._open()
                 _check(self._writer, thorough=getattr(error, "sqlite_errorcode", 0) & 0xFF not in _SOUND)
-                return _number(self._writer, "SELECT commits FROM ledger")
+                return number_of(self._writer, "SELECT commits FROM ledger")
             except FAULTS:
                 self._shut()
                 if error is None:
@@ -210,7 +166,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         connection = self._connect(self._path)
         try:
-            _upgrade(connection, self._schema)
+            self._schema.upgrade(connection)
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
         except BaseException:
@@ -230,31 +186,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
-def _upgrade(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Bring the tables to the newest version, one transaction for each step. Raises ``sqlite3.DatabaseError``."""
-    version = _number(connection, "PRAGMA user_version")
-    is_empty = version == 0 and _number(connection, "SELECT count(*) FROM sqlite_master") == 0
-    if not is_empty and _number(connection, "PRAGMA application_id") != schema.application_id:
-        raise sqlite3.DatabaseError("it was made by another program; name another file")
-    if version > (newest := len(schema.migrations)):
-        raise sqlite3.DatabaseError(
-            f"it was written by a newer ocm (version {version} of the file, this one knows {newest}); upgrade ocm"
-        )
-    [[mode]] = connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    if mode != "wal":
-        raise sqlite3.DatabaseError("its file system cannot keep it safe; put it on a disk of this machine")
-    for migration in schema.migrations[version:]:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in migration:
-                connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
 def _check(connection: sqlite3.Connection, *, thorough: bool) -> None:
     """See that the file can be written to the end, and, if ``thorough``, that it is whole."""
     [[busy, _, _]] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -262,9 +193,3 @@ def _check(connection: sqlite3.Connection, *, thorough: bool) -> None:
         raise sqlite3.DatabaseError("another program is reading it; end that program")
     if thorough and (found := connection.execute("PRAGMA quick_check(1)").fetchall()) != [("ok",)]:
         raise sqlite3.DatabaseError(f"the file is damaged ({found[0][0]}); put a backup in its place")
-
-
-def _number(connection: sqlite3.Connection, query: str) -> int:
-    [[number]] = connection.execute(query).fetchall()
-    assert isinstance(number, int), "asked for a number"
-    return number

@@ -20,9 +20,10 @@ from ocm.protocol.entry import Entry, Kept, Step
 from ocm.protocol.limits import Limits
 from ocm.store.ages import AgeClock
 from ocm.store.base import Done
-from ocm.store.database import FAULTS, Connect, Database
+from ocm.store.database import Connect, Database
 from ocm.store.ephemeral import EphemeralLogs, Sorted
 from ocm.store.groups import Groups, Written
+from ocm.store.schema import FAULTS
 from ocm.store.sqlite_fold import Fold, Misfit
 from ocm.store.sqlite_read import read_entries, read_kept
 from ocm.store.sqlite_retention import Retention

@@ -98,9 +98,8 @@ class _Batch:
                     self._append(step)
                 case Opened():
                     self._open(step)
-                case Refused(room, incarnation, sender, message_id, status, time_ms, digest):
-                    head = self._head(room, incarnation)
-                    self._answer(head.id, sender, (message_id, status, 0, time_ms, digest))
+                case Refused():
+                    self._refuse(step)
                 case Identity():
                     self._identify(step)
         for head in self._heads.values():
@@ -159,8 +158,7 @@ class _Batch:
         head.time_ms = entry.time_ms
         if entry.sender >= head.next_member:
             head.next_member = entry.sender + 1
-        if entry.kind is not Kind.TEXT:
-            self._change(head.id, entry, door)
+        self._change(head.id, entry, door)
         if entry.message_id:
             digest = hashlib.sha256(bytes([entry.kind]) + entry.body).digest()
             self._answer(head.id, entry.sender, (entry.message_id, 0, entry.seq, entry.time_ms, digest))
@@ -172,9 +170,11 @@ class _Batch:
         return entry_of(self._run(ENTRY_AT, (head.id, entry.seq)).fetchone()) == entry
 
     def _change(self, room: int, entry: Entry, door: bytes) -> None:
-        """Do what an entry says that is not mere words."""
+        """Do what an entry says, unless it is mere words."""
         run = self._run
         match entry.kind:
+            case Kind.TEXT:
+                pass
             case Kind.JOIN:
                 run(
                     "INSERT OR REPLACE INTO member (room, id, joined_seq, name, plaintext, door)"
@@ -192,8 +192,6 @@ class _Batch:
                 except ValueError:
                     raise Misfit("the batch sets a policy that there is not") from None
                 run("UPDATE room SET access = ? WHERE id = ?", (access.value, room))
-            case _:
-                pass
 
     def _keep(self, head: _Head, messages_max: int) -> None:
         """Write where the log is now, and delete at its front what is too much."""
@@ -223,6 +221,12 @@ class _Batch:
             "UPDATE member SET mark = ?, settled = settled + 1 WHERE room = ? AND id = ?",
             (answer[0], room, member),
         )
+
+    def _refuse(self, refused: Refused) -> None:
+        room, incarnation, sender, message_id, status, time_ms, digest = refused
+        row = self._run(_HEAD, (room, incarnation)).fetchone()
+        if row is not None:
+            self._answer(row[0], sender, (message_id, status, 0, time_ms, digest))
 
     def _identify(self, identity: Identity) -> None:
         client, secrets, until_ms = identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ocm.store.database import Schema
+from ocm.store.schema import Schema
 
 JOURNAL_SCHEMA: Final = Schema(
     what="the room log",

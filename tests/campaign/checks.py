@@ -41,6 +41,8 @@ class Checks:
         self.deliveries = 0
         self.never: set[str] = set()
         """What was said and not stored before a client was killed: it cannot have left."""
+        self.untold: set[str] = set()
+        """What was settled, and its author was killed before seeing so."""
         world.watchers.append(self.watch)
 
     def reader(self, person: Person) -> Reader:
@@ -80,19 +82,21 @@ class Checks:
             if said is not None:
                 self.delays_s.append(self.world.now_s - said.posted_s)
                 return
-        raise AssertionError(f"nobody ever said {text!r}")
+        assert text in self.untold, f"nobody ever said {text!r}"
 
     def crash(self, person: Person) -> None:
         """Kill a client, and expect of it what it has stored."""
         person.crash()
         memory = person.memory.rooms.get(ROOM)
-        posted = set() if memory is None else {one.body.decode() for one in memory.posted.values()}
+        posted: set[str] = set() if memory is None else {one.body.decode() for one in memory.posted.values()}
         for text, said in list(person.said.items()):
             if text in posted:
                 said.receipt = None  # whatever it was told, it does not know that
             elif said.receipt is None:
-                del person.said[text]  # settled, and nobody has seen it; or never stored
-                if text not in person.stored:
+                del person.said[text]
+                if text in person.stored:
+                    self.untold.add(text)
+                else:
                     self.never.add(text)
         reader = self.reader(person)
         last = 0 if memory is None else memory.last

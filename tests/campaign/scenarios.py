@@ -36,6 +36,7 @@ class Story:
             self.crash_server,
             self.crash_server_between_steps,
             self.crash_client,
+            self.crash_client_that_speaks,
             self.fail_journal,
             self.replay,
             self.wake,
@@ -142,7 +143,15 @@ class Story:
         self.world.crash_in = 1 + self.below(60)
 
     def crash_client(self, end_s: float) -> None:
+        self.crash_of(self.somebody())
+
+    def crash_client_that_speaks(self, end_s: float) -> None:
         person = self.somebody()
+        if person.agent is not None:
+            person.post(f"{person.name} says its last words at {self.world.now_s}")
+            self.world.at(self.world.now_s + self.between(0.0, 0.008), partial(self.crash_of, person))
+
+    def crash_of(self, person: Person) -> None:
         if person.agent is not None:
             self.checks.crash(person)
             self.world.at(self.world.now_s + self.between(0.05, 4.0), person.restart)

@@ -210,13 +210,13 @@ class Server:
                 pipe = self._pipes.get(session)
                 if pipe is None:
                     continue
+                for address, datagram in session.datagrams_to_send(now_s=now_s):
+                    self.world.step("send")
+                    self.world.send_datagram(SERVER, address, datagram)
                 data = session.data_to_send(space=0 if pipe.clogged else STREAM_SPACE, now_s=now_s)
                 if data:
                     self.world.step("send")
                     pipe.send(SERVER, data)
-                for address, datagram in session.datagrams_to_send(now_s=now_s):
-                    self.world.step("send")
-                    self.world.send_datagram(SERVER, address, datagram)
                 if session.is_over:
                     pipe.close(SERVER)
                     self._pipes.pop(session)
@@ -286,6 +286,8 @@ class Person:
     agent: Agent | None = None
     starts: int = 0
     policy: Policy = field(default_factory=Policy)
+    user: str = ""
+    """What it is called in the room, if not by its name."""
 
     @property
     def address(self) -> Address:
@@ -298,7 +300,11 @@ class Person:
         self._handed = 0
         self._pipes: dict[Session, Pipe] = {}
         self.agent = Agent(
-            self.memory.copy(), user=self.name, limits=self.world.limits, randomness=draws.data, jitter=draws.fraction
+            self.memory.copy(),
+            user=self.user or self.name,
+            limits=self.world.limits,
+            randomness=draws.data,
+            jitter=draws.fraction,
         )
         self._draws = draws
         self.agent.enter(ROOM, create=self.creates, policy=self.policy if self.creates else None, now_s=self.now_s)
@@ -333,6 +339,27 @@ class Person:
         if self.agent is None:
             self.start()
 
+    def said_now(self, text: str) -> Said:
+        return Said(text, self.now_s)
+
+    def suspend(self) -> Agent | None:
+        """Its machine stops: nothing is heard, said or timed. Its connections go stale."""
+        for pipe in self.pipes():
+            pipe.clogged = True
+        agent, self.agent = self.agent, None
+        return agent
+
+    def resume(self, agent: Agent | None) -> None:
+        """Its machine goes on where it stopped, and hears of connections that were given up."""
+        self.agent = agent
+        for session, pipe in list(self._pipes.items()):
+            if pipe.broken:
+                del self._pipes[session]
+                session.lost(now_s=self.now_s)
+            else:
+                pipe.clogged = False
+        self.settle()
+
     def wake(self) -> None:
         """The machine says that it slept."""
         if self.agent is not None:
@@ -351,7 +378,7 @@ class Person:
     def read_all(self) -> None:
         if self.agent is None:
             return
-        while (event := self.agent.read(ROOM, now_s=self.now_s)) is not None:
+        while self.agent.is_in(ROOM) and (event := self.agent.read(ROOM, now_s=self.now_s)) is not None:
             self.events.append((self.now_s, event))
             self.world.on_event(self, event)
 
@@ -363,14 +390,16 @@ class Person:
         if self.reads:
             self.read_all()
         self._store(agent)
+        for address, datagram in agent.datagrams_to_send(now_s=self.now_s):
+            self.world.send_datagram(self.name, address, datagram)
         for session, pipe in list(self._pipes.items()):
             space = 0 if pipe.clogged else STREAM_SPACE
             pipe.send(self.name, session.data_to_send(space=space, now_s=self.now_s))
+            if session.gave_up:
+                pipe.break_up()
             if session.is_over:
                 pipe.close(self.name)
                 del self._pipes[session]
-        for address, datagram in agent.datagrams_to_send(now_s=self.now_s):
-            self.world.send_datagram(self.name, address, datagram)
         self.happenings += agent.events()
         dial_s = agent.next_dial_s()
         if dial_s is not None:
@@ -398,7 +427,7 @@ class Person:
         for memo in memos:
             self.memory.apply(memo)
             if isinstance(memo, Posted):
-                self.stored.add(memo.body.decode())
+                self.stored.add(memo.body.decode(errors="replace"))
         agent.stored(up_to, now_s=self.now_s)
         self.settle()
 

@@ -3,13 +3,19 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
+import pytest
+
+PROFILES: Final = ("modern", "classic")
 PATIENCE_S = 20.0
 """How long anything may take on a busy machine."""
 
@@ -83,55 +89,155 @@ class Program:
         await self.finish()
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A clean environment, in English."""
+class Terminal:
+    """A running ``ocm`` on a terminal, and the person in front of it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
+        self._process = process
+        self.leader = leader
+
+    async def until(self, part: str) -> str:
+        """Read the screen until ``part`` is on it; return what came."""
+        loop = asyncio.get_running_loop()
+        shown = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while part.encode() not in shown:
+                ready = asyncio.Event()
+                loop.add_reader(self.leader, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(self.leader)
+                shown += os.read(self.leader, 4096)
+        return shown.decode()
+
+    def type(self, line: str) -> None:
+        os.write(self.leader, f"{line}\n".encode())
+
+    async def finish(self) -> int:
+        """Wait for the end; return the exit status."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        """Make sure that it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self.finish()
+        os.close(self.leader)
+
+
+@asynccontextmanager
+async def on_terminal(*arguments: str, home: Path) -> AsyncGenerator[Terminal]:
+    """Run ``ocm`` on a terminal of its own."""
+    try:
+        leader, follower = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine has no terminal to give: {error}")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ocm"),
+            *arguments,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=environment(home),
+        )
+    finally:
+        os.close(follower)
+    terminal = Terminal(process, leader)
+    try:
+        yield terminal
+    finally:
+        await terminal.kill()
+
+
+def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A clean environment, in English, that leads to no other folder than ``home``."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("OCM_", "LC_", "LANG", "PYTHONIOENCODING"))
+        if not name.startswith(("OCM_", "XDG_", "LC_", "LANG", "PYTHONIOENCODING"))
     }
-    return kept | {"LANG": "C.UTF-8"} | dict(more or {})
+    return kept | {"HOME": str(home), "LANG": "C.UTF-8"} | dict(more or {})
 
 
 @asynccontextmanager
 async def ocm_command(
-    *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None
+    *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None, home: Path | None = None
 ) -> AsyncGenerator[Program]:
-    """Run ``ocm`` with these arguments; it is gone at the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ocm"), *arguments, stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment(env)
-    )
-    program = Program(process)
-    try:
-        yield program
-    finally:
-        await program.kill()
+    """Run ``ocm`` with these arguments, with an empty home of its own or ``home``; it is gone at the block's end."""
+    with TemporaryDirectory() as empty:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ocm"),
+            *arguments,
+            stdin=stdin,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment(home or Path(empty), env),
+        )
+        program = Program(process)
+        try:
+            yield program
+        finally:
+            await program.kill()
 
 
-async def run_ocm(*arguments: str, stdin: int = DEVNULL, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+async def run_ocm(
+    *arguments: str, stdin: int = DEVNULL, env: Mapping[str, str] | None = None, home: Path | None = None
+) -> tuple[int, str, str]:
     """Run ``ocm`` to its end; return its exit status, stdout and stderr."""
-    async with ocm_command(*arguments, stdin=stdin, env=env) as program:
+    async with ocm_command(*arguments, stdin=stdin, env=env, home=home) as program:
         status, err = await program.finish()
         return status, "\n".join(program.seen), err
 
 
 @asynccontextmanager
-async def serving(*arguments: str) -> AsyncGenerator[tuple[Program, dict[str, Any]]]:
+async def serving(
+    *arguments: str, env: Mapping[str, str] | None = None, home: Path | None = None
+) -> AsyncGenerator[tuple[Program, dict[str, Any]]]:
     """Run ``ocm serve`` on loopback and free ports; give it and its first line."""
     ports = () if "--port" in arguments else ("--port", "0", "--udp-port", "0")
-    async with ocm_command("serve", "--host", "127.0.0.1", *ports, "--json", *arguments, stdin=DEVNULL) as program:
+    command = ("serve", "--host", "127.0.0.1", *ports, "--json", *arguments)
+    async with ocm_command(*command, stdin=DEVNULL, env=env, home=home) as program:
         yield program, json.loads(await program.line())
+
+
+def same_ports(ready: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options of a server that takes the place of another."""
+    return ("--port", str(ready["tcp_port"]), "--udp-port", str(ready["udp_port"]))
+
+
+def url_of(ready: Mapping[str, Any], profile: str) -> str:
+    """Where a server is for clients of a profile."""
+    url = ready["url"] if profile == "modern" else ready["join_classic"][0]
+    assert isinstance(url, str)
+    return url
+
+
+def badge_of(url: str) -> str:
+    """How a room at this address is called when one enters it; the last line that ``ocm chat`` then writes."""
+    if url.startswith("tcrps://"):
+        return "* Encrypted between you and the server; the server can read along."
+    return "* This room is not encrypted: whoever can watch the network can read along."
+
+
+@asynccontextmanager
+async def chatting(
+    url: str, user: str, *more: str, create: bool = False, home: Path | None = None
+) -> AsyncGenerator[Program]:
+    """Enter the room tea, and read on to where one is in it."""
+    async with ocm_command(*seat(url, user, *more, create=create), home=home) as program:
+        await program.expect(badge_of(url))
+        yield program
 
 
 @asynccontextmanager
 async def two_in_a_room(url: str) -> AsyncGenerator[tuple[Program, Program]]:
     """Let aiko make a room and bob join it; both have read on to bob's arrival."""
-    async with ocm_command(*seat(url, "aiko", create=True)) as aiko:
-        await aiko.expect("not encrypted")
-        async with ocm_command(*seat(url, "bob")) as bob:
-            await aiko.expect("bob has joined")
-            await bob.expect("not encrypted")
-            yield aiko, bob
+    async with chatting(url, "aiko", create=True) as aiko, chatting(url, "bob") as bob:
+        await aiko.expect("bob has joined")
+        yield aiko, bob
 
 
 def seat(url: str, user: str, *more: str, room: str = "tea", create: bool = False) -> tuple[str, ...]:

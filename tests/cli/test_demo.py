@@ -9,5 +9,5 @@ from tests.cli.program import run_ocm
 async def test_the_demo_plays_through_and_ends(language: str) -> None:
     status, out, err = await run_ocm("demo", "--lang", language)
     assert (status, err) == (0, "")
-    for part in ("aiko", "bob", "花子", "433", "こんにちは", "TCP ->", "UDP <-"):
+    for part in ("aiko", "bob", "花子", "433", "こんにちは", "tcrps://", "tcrp://", "TLS ->", "TCP ->", "UDP <-"):
         assert part in out

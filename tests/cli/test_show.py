@@ -1,6 +1,7 @@
 """Events as lines: whatever peers write, a line is a line and nothing in it acts on a screen."""
 
 import json
+from collections.abc import Mapping
 from typing import get_args
 
 import pytest
@@ -14,13 +15,31 @@ from ocm.cli.words import LANGUAGES, Words
 from tests.cli.hostile import HOSTILE, controls
 
 ENGLISH = Words("en")
+KINDS: Mapping[type[ocm.Event], ocm.Event] = {
+    type(event): event
+    for event in (
+        ocm.Message(ocm.Person("aiko"), "hello"),
+        ocm.Receipt(1, "hello", ocm.Delivery.SENT),
+        ocm.MemberJoined(ocm.Person("aiko")),
+        ocm.MemberLeft(ocm.Person("aiko"), ocm.Reason.BYE),
+        ocm.RoomClosed(ocm.Reason.HOST_LEFT),
+        ocm.Removed(ocm.Reason.IDLE),
+        ocm.Gap(1),
+        ocm.Slowed(1),
+        ocm.Announcement("hello"),
+        ocm.ConnectionChanged(ocm.Connection.CONNECTED, 1),
+        ocm.PathChanged(ocm.PathState(ocm.PathKind.UDP)),
+        ocm.PolicyChanged(ocm.Access.MODERN),
+        ocm.LogChanged(rewound=True),
+    )
+}
 anything = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(codec=None)))
 people = st.builds(ocm.Person, st.none() | anything)
 reasons = st.sampled_from(list(ocm.Reason))
 counts = st.integers(0, 10**6)
 events: st.SearchStrategy[ocm.Event] = st.one_of(
-    st.builds(ocm.Message, people, anything, st.none() | counts),
-    st.builds(ocm.Receipt, counts, anything, st.sampled_from(list(ocm.Delivery))),
+    st.builds(ocm.Message, people, anything, st.none() | counts, counts, st.booleans(), st.booleans()),
+    st.builds(ocm.Receipt, counts, anything, st.sampled_from(list(ocm.Delivery)), code=st.none() | anything),
     st.builds(ocm.MemberJoined, people),
     st.builds(ocm.MemberLeft, people, reasons),
     st.builds(ocm.RoomClosed, reasons),
@@ -28,6 +47,9 @@ events: st.SearchStrategy[ocm.Event] = st.one_of(
     st.builds(ocm.Gap, counts),
     st.builds(ocm.Slowed, counts),
     st.builds(ocm.Announcement, anything),
+    st.builds(ocm.PathChanged, st.builds(ocm.PathState, st.sampled_from(list(ocm.PathKind)))),
+    st.builds(ocm.PolicyChanged, st.sampled_from(list(ocm.Access))),
+    st.builds(ocm.LogChanged, st.booleans()),
     st.builds(ocm.ConnectionChanged, st.sampled_from(list(ocm.Connection)), counts),
 )
 
@@ -51,7 +73,9 @@ def test_json_is_one_line_without_control_characters_and_keeps_the_text(event: o
 
 
 def test_every_event_has_a_name_of_its_own_in_json() -> None:
-    assert len(get_args(ocm.Event)) == 10
+    assert set(get_args(ocm.Event)) == set(KINDS)
+    names = {event_values(event)["event"] for event in KINDS.values()}
+    assert len(names) == len(KINDS)
     line = json_line({"event": "message", "text": 'こんにちは\x7f\x9b\u2028"\\'})
     assert line == '{"event": "message", "text": "こんにちは\\u007f\\u009b\\u2028\\"\\\\"}'
 
@@ -64,6 +88,13 @@ def test_every_event_has_a_name_of_its_own_in_json() -> None:
         (ocm.Message(ocm.Person("bob"), "one\naiko: two"), "bob: one \u23ce aiko: two"),
         (ocm.Message(ocm.Person("* bob"), "hi"), '"* bob": hi'),
         (ocm.Message(ocm.Person("aiko: hi"), "x"), '"aiko: hi": x'),
+        (ocm.Message(ocm.Person("aiko"), "hello", 1, history=True), "~ aiko: hello"),
+        (ocm.Message(ocm.Person("aiko"), "hello", 1, plaintext=True), "! aiko: hello"),
+        (ocm.Message(ocm.Person("~ aiko"), "hello"), '"~ aiko": hello'),
+        (ocm.Message(ocm.Person("! aiko"), "hello"), '"! aiko": hello'),
+        (ocm.PathChanged(ocm.PathState(ocm.PathKind.UDP)), "* Messages travel by UDP."),
+        (ocm.PolicyChanged(ocm.Access.MODERN), "* The room takes encrypted connections only from now on."),
+        (ocm.LogChanged(rewound=False), "* The room was made anew. What was said before is gone."),
         (ocm.MemberJoined(ocm.Person("花子")), "* 花子 has joined."),
         (ocm.MemberLeft(ocm.Person("bob"), ocm.Reason.LOST), "* bob is gone: connection lost."),
         (ocm.RoomClosed(ocm.Reason.HOST_LEFT), "* The room is closed: the host has gone."),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocm.cli.typed import Command, Say, Typed, Unknown, read_typed
+from ocm.cli.typed import Command, Kick, Say, Typed, Unknown, read_typed
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,12 @@ from ocm.cli.typed import Command, Say, Typed, Unknown, read_typed
         ("/help", Command.HELP),
         ("/leave", Command.LEAVE),
         ("/quit", Command.LEAVE),
+        ("/status", Command.STATUS),
+        ("/close ", Command.CLOSE),
+        ("/close it", Unknown("/close")),
+        ("/kick bob", Kick("bob")),
+        ("/kick  two words ", Kick("two words")),
+        ("/kick", Unknown("/kick")),
         ("/who is there", Unknown("/who")),
         ("/etc/passwd", Unknown("/etc/passwd")),
         ("/", Unknown("/")),

@@ -24,7 +24,7 @@ def test_languages_have_the_same_sentences_with_the_same_placeholders() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_sentence_that_is_asked_for_exists(language: str) -> None:
     words = Words(language)
-    asked = re.findall(r'"((?:usage|option|serve|chat|not_sent|fault|demo|refusal)\.[a-z_]+)"', SOURCES)
+    asked = re.findall(r'"((?:usage|option|serve|chat|path|not_sent|fault|demo|refusal|trust)\.[a-z_]+)"', SOURCES)
     assert len(asked) > 70
     assert [key for key in asked if key not in words] == []
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import ocm
+from ocm.api import unvouched_key
 from ocm.protocol.address import make_address
 from ocm.testing import Network
 from ocm.transport.base import StreamHandler
@@ -362,3 +363,36 @@ async def odd_server(here: Machine, security: TlsServer, says: bytes | None) -> 
     listener = await here.network.host(SERVER).listen(None, PORT, accept, write_buffer_max=65_536)
     yield f"tcrps://{SERVER}:{PORT}#fp={fingerprint(security.key)}"
     listener.close()
+
+
+# --- looking at a key ---------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_key_is_looked_at_without_a_word_whatever_the_address_pins() -> None:
+    here = machine()
+    async with speaking(here) as url:
+        bare, _, pin = url.partition("#fp=")
+        assert await unvouched_key(bare, network=here) == pin
+        assert await unvouched_key(f"{bare}#fp={PIN}", network=here) == pin
+    assert here.ports_open() == 0
+
+
+@pytest.mark.parametrize("url", ["tcrp://127.0.0.1", "tcrps://127.0.0.1:0"])
+async def test_only_an_encrypted_server_has_a_key(url: str) -> None:
+    with pytest.raises(ocm.LocalProtocolError, match="has a key"):
+        await unvouched_key(url)
+
+
+@virtual
+async def test_a_key_that_is_not_shown_is_given_up() -> None:
+    def say_nothing(_peer: Peer) -> None:
+        """Accept, and no more."""
+
+    here = machine()
+    async with answering(here, say_nothing) as url:
+        with pytest.raises(ocm.ConnectFailed, match="no answer"):
+            await unvouched_key(url, network=here)
+    with pytest.raises(ocm.ConnectFailed):
+        await unvouched_key(f"tcrps://{SERVER}:1", network=here)
+    assert here.ports_open() == 0

@@ -445,6 +445,21 @@ async def test_what_was_heard_before_leaving_can_be_read_after_it(network: Netwo
 
 
 @simulated
+async def test_who_reads_while_the_room_is_left_in_a_hurry_hears_of_all_that_was_not_said(network: Network) -> None:
+    async with (
+        ocm.serve(URL) as server,
+        sitting(server.url, "aiko", create=True),
+        sitting(server.url, "ben") as room,
+    ):
+        reading = asyncio.create_task(rest(room))
+        await asyncio.sleep(1)  # virtual: it waits for news by now
+        posted = [room.post(line) for line in VERSE * 20]
+        await room.leave(drain=False)
+        told = [event.message_id for event in await reading if isinstance(event, Receipt)]
+        assert sorted(told) == posted
+
+
+@simulated
 async def test_a_block_that_fails_leaves_without_saying_the_rest(network: Network) -> None:
     async def run() -> None:
         async with sitting(server.url, "ben") as room:
@@ -574,3 +589,14 @@ async def test_a_program_that_never_reads_is_told_how_much_it_missed_of_its_own_
         assert len(notes) == 10
         assert gap == ocm.Gap(50 + 1 - 10)  # one of the notes tells that messages go by UDP
         assert last == RoomClosed(Reason.ENDED)
+
+
+@simulated
+async def test_what_is_said_in_one_turn_of_the_loop_shares_datagrams(network: Network) -> None:
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as room:
+        await until(lambda: room.path.kind is ocm.PathKind.UDP)
+        before = server.status().datagrams_received
+        for number in range(40):
+            room.post(f"{number}")
+        await room.drain()
+        assert server.status().datagrams_received - before < 10

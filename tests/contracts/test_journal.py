@@ -334,6 +334,26 @@ async def test_a_room_that_is_not_durable_is_read_like_any_other(make: MakeJourn
 
 
 @every_journal
+async def test_batches_of_rooms_that_are_not_durable_may_wait_behind_each_other(make: MakeJournal) -> None:
+    writer = Writer(make)
+    opening = Opened("b", 2, b"x" * 16, Policy(durable=False))
+    first, second = run(1, 2, room="b", incarnation=2), run(3, 4, room="b", incarnation=2)
+    begin: list[Step] = [opening, *first]
+    for batch in (begin, second, second, first, [*run(5, 5, room="b", incarnation=2), *run(1, 1)]):
+        writer.submit(batch)
+    writer.submit(run(9, 9, room="b", incarnation=2))
+    assert await writer.outcomes() == [True] * 5 + [False]
+    assert (writer.seqs("b", 2), writer.seqs()) == ([1, 2, 3, 4, 5], [1])
+
+
+@every_journal
+async def test_one_record_twice_in_one_batch_has_two_places(make: MakeJournal) -> None:
+    writer = Writer(make)
+    assert not await writer.write([record(1), record(1)])
+    assert writer.seqs() == []
+
+
+@every_journal
 async def test_a_new_journal_holds_nothing(make: MakeJournal) -> None:
     assert make().load() == Kept()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
-from itertools import cycle
 from typing import Final
 
 import msgspec
@@ -59,6 +58,8 @@ from ocm.protocol.wire.records import PAYLOAD_SIZE_MAX, SCHEMAS, ControlRecord, 
 from ocm.protocol.wire.sealed import read_sealed
 from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
+from tests.fuzz import sessions
+from tests.fuzz.pieces import cut
 from tests.vectors import classic, modern
 
 LIMITS: Final = Limits()
@@ -333,19 +334,6 @@ def client_dialogue(data: bytes) -> None:
         failed = bool(events) and isinstance(events[-1], Violation)
         assert failed == (client.state is ClientState.FAILED and bool(events))
         assert not any(isinstance(event, Violation) for event in events[:-1])
-
-
-def cut(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Three bytes say how to cut the rest: chunks of 1 to 256 bytes, sizes in turn."""
-    stream = data[3:]
-    chunks: list[bytes] = []
-    start = 0
-    for byte in cycle(data[:3] or b"\0"):
-        if start >= len(stream):
-            return stream, chunks
-        chunks.append(stream[start : start + byte + 1])
-        start += byte + 1
-    raise AssertionError("a cycle has no end")
 
 
 def packets_of(chunks: Iterable[bytes]) -> tuple[list[ControlPacket], str]:
@@ -683,6 +671,10 @@ _ALL: Final = (
             bytes([0, *(len(replies) - 1 for replies in _VISIT)]) + b"".join(_VISIT),
         ),
     ),
+    Target(sessions.client_session, 200_000, 1000, sessions.TO_CLIENT),
+    Target(sessions.server_session, 500_000, 1000, sessions.TO_SERVER),
+    Target(sessions.client_datagram, 200_000, 400, sessions.TO_PORT),
+    Target(sessions.entry_body, 1_000_000, 300, sessions.BODIES),
     Target(names, 1_000_000, 260, (b"alice", "部屋".encode(), b"a" * 255, b"a" * 256)),
     Target(text, 1_000_000, 100, (b"a\tb\r\n\x1b[31m", "👩\u200d💻 שלום e\u0301".encode())),
     Target(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocm.protocol.agent.roster import Roster
 from ocm.protocol.control.packets import PacketReader
+from ocm.protocol.events import Announcement, Event
+from ocm.protocol.link.modern_session import ModernSession, SessionEvent
 from ocm.protocol.link.notices import MemberJoined
 from ocm.protocol.names import skeleton
+from ocm.protocol.session.receiving import Receiver
 from ocm.protocol.text import safe_text
 from ocm.protocol.url import ServerUrl, parse_url
+from ocm.protocol.wire import frames
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, write_record
+from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, write_frames_record, write_record
 from ocm.protocol.wire.size import Spelling, write_size
-from tests.fuzz import targets
+from tests.fuzz import sessions, targets
 from tests.fuzz.targets import TARGETS, Target
+from tests.protocol.agent.scripted import text
 from tests.vectors.classic import OCM_CREATE
 from tests.vectors.modern import HELLO_0
 
@@ -147,4 +153,50 @@ def test_a_planted_bug_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> 
     TARGETS[name].check(data)
     monkeypatch.setattr(targets, attribute, replacement)
     with pytest.raises(Exception):  # noqa: B017, PT011 - libFuzzer minds not which
+        TARGETS[name].check(data)
+
+
+# --- of sessions ------------------------------------------------------------------------------------------
+
+
+def gives_entries_as_they_come(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Receiver, message: frames.Message, *, now_s: float) -> bool:
+        self._ready.append(message)
+        return True
+
+    patch.setattr(Receiver, "receive", planted)
+
+
+def closes_no_room(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Roster, message: frames.Message) -> Event | None:
+        return Announcement(f"[kind {message.kind}]")
+
+    patch.setattr(Roster, "event_of", planted)
+
+
+def hears_one_event_of_a_piece(patch: pytest.MonkeyPatch) -> None:
+    events = ModernSession.events
+
+    def planted(self: ModernSession, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
+        return iter(list(events(self, data, now_s=now_s))[:1])
+
+    patch.setattr(ModernSession, "events", planted)
+
+
+_TWICE = frames.write_frame(text(11))
+SESSION_BUGS: list[tuple[str, Callable[[pytest.MonkeyPatch], None], bytes]] = [
+    ("client_session", gives_entries_as_they_come, sessions.CUT + sessions.SEAT + 2 * write_frames_record(_TWICE)),
+    ("client_datagram", gives_entries_as_they_come, 2 * sessions.TO_PORT[0]),
+    ("entry_body", closes_no_room, sessions.BODIES[2]),
+    ("server_session", hears_one_event_of_a_piece, sessions.TO_SERVER[1]),
+]
+
+
+@pytest.mark.parametrize(("name", "plant", "data"), SESSION_BUGS, ids=[name for name, _, _ in SESSION_BUGS])
+def test_a_bug_planted_in_a_session_is_noticed(
+    name: str, plant: Callable[[pytest.MonkeyPatch], None], data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TARGETS[name].check(data)
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
         TARGETS[name].check(data)

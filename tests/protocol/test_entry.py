@@ -15,7 +15,7 @@ def test_reasons_are_sentences_that_survive_the_wire() -> None:
 
 
 def test_refusals_are_codes_that_mean_no() -> None:
-    assert [int(refusal) for refusal in Refusal] == [400, 404, 409, 429, 432, 433, 471, 472, 480]
+    assert [int(refusal) for refusal in Refusal] == [400, 403, 404, 409, 429, 432, 433, 471, 472, 480]
 
 
 def test_a_record_is_equal_to_its_copy() -> None:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import Entry, Kind, Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, RefusedIntent, Release, Seating, Turn
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptRoom, Kind, Opened, Reason, Record, Refusal, Refused
+from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Recognized, RefusedIntent, Release, Seating, Turn
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.base import Addressing, Audience, Link
+from ocm.protocol.link.base import Addressing, Audience, Author, Link
 from ocm.protocol.link.classic import ClassicLink
 from ocm.protocol.room import Intent, Member
+from ocm.protocol.session.publishing import Status
 
 PATIENT = Limits(burst_max=10_000)
 
@@ -48,6 +49,15 @@ class FakeLink:
     audience: Audience | None = None
     member: Member | None = None
     address: Address = b""
+    author: Author | None = None
+    is_kept: bool = False
+
+    @property
+    def plaintext(self) -> bool:
+        return self.form.addressing is not Addressing.LOCAL
+
+    def memo(self) -> bytes:
+        return b"door of " + self.form.name.encode()
 
     def finish(self, payload: bytes) -> bytes:
         return payload
@@ -133,6 +143,8 @@ class Driver:
                     self.out.append(f"{','.join(hearers)} < {said} {payload.decode()}".strip())
             case Seating(link):
                 self.out.append(f"{self.name_of(link)} sits")
+            case Recognized(identity):
+                self.out.append(f"{identity.client.decode()} is known")
             case Farewell(link, payload, reason, _):
                 self.out.append(f"{self.name_of(link)} goes ({reason}, {payload!r})")
 
@@ -140,9 +152,14 @@ class Driver:
         return next(name for name, one in self.links.items() if one is link)
 
 
-def seqs(turn: Turn | Refusal) -> list[int]:
+def records(turn: Turn | Refusal) -> list[Record]:
+    """What a turn adds to the logs of rooms."""
     assert isinstance(turn, Turn)
-    return [record.entry.seq for record in turn.records]
+    return [step for step in turn.records if isinstance(step, Record)]
+
+
+def seqs(turn: Turn | Refusal) -> list[int]:
+    return [record.entry.seq for record in records(turn)]
 
 
 # --- entering -----------------------------------------------------------------------------------------
@@ -152,7 +169,9 @@ def test_who_creates_a_room_is_its_host() -> None:
     driver = Driver()
     turn = driver.enter("alice", create=True)
     assert isinstance(turn, Turn)
-    assert [(record.room, record.incarnation, record.entry.kind) for record in turn.records] == [("a", 1, Kind.JOIN)]
+    assert turn.records[0] == Opened("a", 1, b"", CLASSIC_POLICY)
+    assert [(record.room, record.incarnation, record.entry.kind) for record in records(turn)] == [("a", 1, Kind.JOIN)]
+    assert [record.door for record in records(turn)] == [b"door of plain"]
     assert driver.hub.members("a") == []
     assert driver.commit() == ["alice sits"]
     assert [member.name for member in driver.hub.members("a")] == ["alice"]
@@ -167,7 +186,7 @@ def test_the_others_hear_of_a_join_and_the_joiner_does_not() -> None:
 
 
 def test_what_is_refused_says_why() -> None:
-    driver = Driver(Hub(Limits(members_per_room_max=2, rooms_max=2, pending_max=4)))
+    driver = Driver(Hub(Limits(members_per_room_max=2, rooms_max=2, pending_max=5)))
     assert driver.enter("alice", "a") is Refusal.NOT_FOUND
     driver.seat("alice")
     assert driver.enter("bob", create=True) is Refusal.ROOM_EXISTS
@@ -187,7 +206,7 @@ def test_what_is_refused_says_why() -> None:
 
 
 def test_a_full_journal_makes_no_rooms() -> None:
-    driver = Driver(Hub(Limits(pending_max=1)))
+    driver = Driver(Hub(Limits(pending_max=2)))
     driver.enter("alice", create=True)
     assert driver.enter("bob", "b", create=True) is Refusal.UNAVAILABLE
     assert driver.hub.rooms() == ["a"]
@@ -215,8 +234,8 @@ def test_a_local_member_is_not_a_plaintext_sender() -> None:
     driver.seat("alice")
     driver.enter("bob", form="local", addressing=Addressing.LOCAL)
     driver.commit()
-    assert not driver.say("bob", "hi").records[0].entry.plaintext
-    assert driver.say("alice", "hi").records[0].entry.plaintext
+    assert not records(driver.say("bob", "hi"))[0].entry.plaintext
+    assert records(driver.say("alice", "hi"))[0].entry.plaintext
 
 
 # --- saying -------------------------------------------------------------------------------------------
@@ -325,7 +344,7 @@ def test_allowances_are_each_members_own() -> None:
     driver = Driver(Hub(Limits(burst_max=2, rate_per_s=1.0)))
     driver.seat("alice", "bob")
     turn = driver.say("alice", "1", "2", "3", "4")
-    assert [record.entry.body for record in turn.records] == [b"1", b"2"]
+    assert [record.entry.body for record in records(turn)] == [b"1", b"2"]
     assert [refused.wait_s for refused in turn.refusals] == [1.0, 1.0]
     assert len(driver.say("bob", "1").records) == 1
     driver.now_s = 1.0
@@ -344,7 +363,7 @@ def test_entries_carry_the_time_of_day() -> None:
     driver = Driver(Hub(PATIENT, epoch_s=1_700_000_000.0))
     driver.seat("alice")
     driver.now_s = 2.5
-    assert driver.say("alice", "hi").records[0].entry.time_ms == 1_700_000_002_500
+    assert records(driver.say("alice", "hi"))[0].entry.time_ms == 1_700_000_002_500
 
 
 # --- leaving ------------------------------------------------------------------------------------------
@@ -370,7 +389,7 @@ def test_when_the_host_leaves_the_room_closes_and_everybody_is_told() -> None:
     driver = Driver()
     driver.seat("alice", "bob", "carol")
     turn = driver.leave("alice")
-    assert [record.entry.kind for record in turn.records] == [Kind.LEAVE, Kind.CLOSED]
+    assert [record.entry.kind for record in records(turn)] == [Kind.LEAVE, Kind.CLOSED]
     assert driver.hub.leave(driver.member("bob"), Reason.BYE, now_s=0.0).records == []
     assert driver.close().records == []
     assert driver.commit() == [
@@ -432,7 +451,7 @@ def test_a_host_that_expires_takes_the_room_and_the_other_silent_along() -> None
     driver = Driver(Hub(Limits(idle_timeout_s=10.0)))
     driver.seat("alice", "bob")
     turn = driver.expire(99.0)
-    assert [(record.entry.kind, record.entry.name) for record in turn.records] == [
+    assert [(record.entry.kind, record.entry.name) for record in records(turn)] == [
         (Kind.LEAVE, "alice"),
         (Kind.CLOSED, ""),
     ]
@@ -591,7 +610,7 @@ def test_who_was_about_to_be_removed_is_removed_after_a_failure() -> None:
     driver.expire(10.0)
     driver.fail()
     assert driver.hub.next_timeout_s() == 10.0
-    assert [record.entry.name for record in driver.expire(10.5).records] == ["bob"]
+    assert [record.entry.name for record in records(driver.expire(10.5))] == ["bob"]
 
 
 # --- another door -------------------------------------------------------------------------------------
@@ -660,3 +679,177 @@ def test_real_links_are_addressed_once_per_form() -> None:
     hub.committed(turn.up_to, out.append)
     assert [one.payload for one in out if isinstance(one, Delivery)] == [b"\x01\x03au0xhi", b"u0x: hi", b"hi"]
     assert [one.skip is not None for one in out if isinstance(one, Delivery)] == [True, False, False]
+
+
+# --- authors ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Listener:
+    """An author that only listens."""
+
+    heard: list[str] = field(default_factory=list[str])
+
+    def taken(self, intent: Intent) -> None:
+        self.heard.append(f"{intent.message_id} taken")
+
+    def deferred(self, intent: Intent, status: int, wait_s: float) -> None:
+        self.heard.append(f"{intent.message_id} deferred ({Status(status).name}, {wait_s} s)")
+
+    def settled(self, what: Entry | Refused) -> None:
+        self.heard.append(f"{what.message_id} settled")
+
+    def failed(self) -> None:
+        self.heard.append("failed")
+
+
+def with_author(driver: Driver, user: str) -> list[str]:
+    listener = Listener()
+    driver.links[user].author = listener
+    return listener.heard
+
+
+def test_message_ids_reach_the_journal_and_their_author_hears_of_each() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    heard = with_author(driver, "alice")
+    alice = driver.member("alice")
+    turn = driver.note(
+        driver.hub.take(
+            [Intent(alice, b"yes", message_id=5), Intent(alice, b"no", message_id=6, status=17, digest=b"digest")],
+            now_s=2.0,
+        )
+    )
+    said, refused = turn.records
+    assert isinstance(said, Record)
+    assert said.entry.message_id == 5
+    assert refused == Refused("a", 1, alice.id, 6, 17, 2000, b"digest")
+    assert heard == ["5 taken", "6 taken"]
+    assert driver.commit() == ["bob < TEXT alice yes"]
+    assert heard[2:] == ["5 settled", "6 settled"]
+    assert seqs(driver.say("bob", "next")) == [4], "a refusal has no place in the room's order"
+
+
+def test_an_author_is_told_why_it_has_to_wait() -> None:
+    driver = Driver(Hub(Limits(burst_max=1, rate_per_s=0.5, pending_max=2)))
+    driver.seat("alice")
+    heard = with_author(driver, "alice")
+    alice = driver.member("alice")
+
+    def say(number: int) -> None:
+        driver.note(driver.hub.take([Intent(alice, b"x", message_id=number)], now_s=0.0))
+
+    say(1)
+    say(2)
+    driver.enter("bob")
+    say(3)
+    driver.commit()
+    driver.leave("alice")
+    say(4)
+    assert [one for one in heard if "deferred" in one] == [
+        "2 deferred (RATE_LIMITED, 2.0 s)",
+        "3 deferred (UNAVAILABLE, 1.0 s)",
+        "4 deferred (UNAVAILABLE, 1.0 s)",
+    ]
+    driver.fail()
+    assert heard[-1] == "failed"
+
+
+def test_a_message_with_an_id_needs_no_author() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    alice = driver.member("alice")
+    driver.note(
+        driver.hub.take([Intent(alice, b"1", message_id=1), Intent(alice, b"", message_id=2, status=17)], now_s=0.0)
+    )
+    assert driver.commit() == ["bob < TEXT alice 1"]
+
+
+def test_the_log_of_a_room_that_is_closed_is_read_in_the_journal() -> None:
+    asked: list[tuple[str, int, int, int]] = []
+
+    def read(room: str, incarnation: int, first: int, count: int) -> Sequence[Entry]:
+        asked.append((room, incarnation, first, count))
+        return ()
+
+    closed = KeptRoom("a", 7, bytes(16), CLASSIC_POLICY, 40, 11, 9, 0, closed=True, members=())
+    assert Hub(PATIENT, read=read).reader(closed)(12, 3) == ()
+    assert asked == [("a", 7, 12, 3)]
+    assert Hub(PATIENT).reader(closed)(12, 3) == ()
+
+
+def test_an_author_that_is_gone_hears_nothing_any_more() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    heard = with_author(driver, "bob")
+    bob = driver.member("bob")
+    driver.leave("bob")
+    driver.commit()
+    driver.hub.take([Intent(bob, b"x", message_id=1)], now_s=0.0)
+    assert heard == []
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+
+def with_reader(limits: Limits, *rooms: str) -> Driver:
+    driver = Driver(Hub(limits))
+    for room in rooms:
+        driver.enter(f"reader of {room}", room, create=True, form="log", addressing=Addressing.PULL, echoes=True)
+    driver.commit()
+    return driver
+
+
+def kept_sizes(driver: Driver, *rooms: str) -> list[int]:
+    logs = [driver.hub.log(room) for room in rooms]
+    return [0 if log is None else log.size for log in logs]
+
+
+def test_entries_are_kept_in_memory_only_while_somebody_reads_the_log() -> None:
+    driver = Driver()
+    driver.seat("alice")
+    driver.say("alice", "nobody reads this")
+    driver.commit()
+    assert kept_sizes(driver, "a") == [0]
+    log = driver.hub.log("a")
+    assert log is not None
+    driver.enter("bob", form="log", addressing=Addressing.PULL)
+    driver.commit()
+    driver.say("alice", "but this")
+    driver.commit()
+    assert (kept_sizes(driver, "a"), log.head) == ([8 + 64], 4)
+    driver.leave("bob")
+    driver.commit()
+    assert (kept_sizes(driver, "a"), log.head) == ([0], 5)
+    assert driver.hub._logs_size == 0
+    driver.say("alice", "nobody reads this")
+    driver.enter("carol", form="log", addressing=Addressing.PULL)
+    driver.commit()
+    assert (kept_sizes(driver, "a"), log.head) == ([0], 7)
+
+
+def test_all_logs_together_take_so_much_memory_and_no_more() -> None:
+    limits = Limits(room_logs_size_max=4 * 1064, burst_max=999)
+    driver = with_reader(limits, "a", "b")
+    for _ in range(3):
+        driver.say("reader of a", "x" * 1000)
+    driver.say("reader of b", "x" * 1000)
+    driver.commit()
+    assert kept_sizes(driver, "a", "b") == [3 * 1064, 1064]
+    driver.say("reader of b", "x" * 1000)
+    driver.commit()
+    assert kept_sizes(driver, "a", "b") == [1064, 1064]
+    assert driver.hub._logs_size == 2 * 1064
+
+
+def test_a_room_that_is_closed_gives_its_memory_back() -> None:
+    driver = with_reader(PATIENT, "a")
+    driver.say("reader of a", "x" * 1000)
+    driver.commit()
+    log = driver.hub.log("a")
+    driver.close()
+    driver.commit()
+    assert log is not None
+    assert log.size == driver.hub._logs_size == 0
+    assert driver.hub.log("a") is None
+    assert driver.hub.room("a") is None

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from operator import attrgetter
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
+from ocm.errors import LocalProtocolError
 from ocm.protocol import hub as hub_module
 from ocm.protocol.address import Address, host_key
-from ocm.protocol.entry import Entry, Kind, Reason, Refusal
-from ocm.protocol.hub import Delivery, Hub, Release, Turn
+from ocm.protocol.entry import Access, Entry, Kept, KeptMember, KeptRoom, Kind, Reason, Record, Refusal, Refused
+from ocm.protocol.hub import Delivery, Hub, Release, Restore, Turn, _Hall
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Link
 from ocm.protocol.link.classic import ClassicDoor, ClassicLink
+from ocm.protocol.link.log import RoomLog
+from ocm.protocol.link.modern import ModernLink
 from ocm.protocol.room import Intent, Member, Room
 from ocm.protocol.wire.classic import read_datagram, write_datagram
 from tests.protocol.test_hub_machine import LIMITS, HubMachine
@@ -129,11 +133,130 @@ class ForgetsTheTimeAfterAFailure(Hub):
 class FindsTheRoomThatIsClosing(Hub):
     def join(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
         if (hall := self._halls.get(room)) is not None:
-            hall.room._closing = False
+            hall.room.is_open = True
         return super().join(link, room=room, user=user, now_s=now_s)
 
 
+class ForgetsWhatIsSettledOverARestart(Hub):
+    """Lost dedupe mark: what comes again after a restart is said again."""
+
+    def restore(self, kept: Kept, restore: Restore, *, now_s: float) -> Turn:
+        rooms = [
+            replace(room, members=tuple(replace(member, mark=0, answers=()) for member in room.members))
+            for room in kept.rooms
+        ]
+        return super().restore(replace(kept, rooms=tuple(rooms)), restore, now_s=now_s)
+
+
+class ForgetsWhoIsKeptOverARestart(Hub):
+    """Members that may be away for long have little time after a restart."""
+
+    def restore(self, kept: Kept, restore: Restore, *, now_s: float) -> Turn:
+        def restore_for_short(room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
+            link = restore(room, member, log)
+            if isinstance(link, ModernLink):
+                link.is_kept = False
+            return link
+
+        return super().restore(kept, restore_for_short, now_s=now_s)
+
+
+class SettlesWhatItOnlyTook(Hub):
+    """PUBLISHED before the commit."""
+
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        turn = super().take(intents, now_s=now_s)
+        for step in turn.records:
+            if isinstance(step, Refused):
+                super()._tell_author(self._halls[step.room], step)
+            elif isinstance(step, Record) and step.entry.message_id:
+                super()._tell_author(self._halls[step.room], step.entry)
+        return turn
+
+    def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None: ...
+
+
+class UsesUpNoIdOfWhatItRefuses(Hub):
+    """A final refusal leaves no step in the journal."""
+
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        turn = super().take(intents, now_s=now_s)
+        return turn._replace(records=[step for step in turn.records if not isinstance(step, Refused)])
+
+
+class LetsAHostLeaveByADatagram(Hub):
+    """Takes the words of some dialects for what they mean there."""
+
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        intents = list(intents)
+        leaving = [intent.member for intent in intents if intent.body == b"exit" and not intent.message_id]
+        turn = super().take([intent for intent in intents if intent.member not in leaving], now_s=now_s)
+        gone = [step for member in leaving for step in self.leave(member, Reason.BYE, now_s=now_s).records]
+        return turn._replace(records=[*turn.records, *gone], up_to=self._handed_out)
+
+
+class LosesARoomThatIsEmpty(Hub):
+    """A room that persists goes with a JOIN that failed."""
+
+    def failed(self, up_to: int) -> list[Link]:
+        turned_away = super().failed(up_to)
+        for name, hall in list(self._halls.items()):
+            if hall.room.is_empty:
+                del self._halls[name]
+        return turned_away
+
+
+class GivesANewHostNoTime(Hub):
+    """Who is away and becomes the host had its time before."""
+
+    def _part(self, hall: _Hall, entries: list[Entry], heir: Member | None, now_s: float) -> Turn:
+        return super()._part(hall, entries, hall.room.heir, now_s)
+
+
 # --- the room -----------------------------------------------------------------------------------------
+
+
+class LetsInWhomItWillShutOut(Room):
+    """Asks of a raised room only what is written."""
+
+    @property
+    def is_modern(self) -> bool:
+        return self.policy.access is Access.MODERN
+
+
+class RaisesOverTheHeadsOfThoseWhoArrive(Room):
+    def raise_access(self, *, time_ms: int) -> list[Entry]:
+        arriving, self._arriving = self._arriving, {}
+        entries = super().raise_access(time_ms=time_ms)
+        self._arriving = arriving
+        return entries
+
+
+class HandsOverToNobody(Room):
+    def apply(self, entry: Entry) -> Member | None:
+        host = self.host_id
+        member = super().apply(entry)
+        if host in self.members or not self.members:
+            return member
+        self.host_id = host
+        return member
+
+
+class ClosesWithItsHostWhateverWasAgreed(Room):
+    @property
+    def is_ending(self) -> bool:
+        host = self.members.get(self.host_id)
+        return host is not None and host.leaving
+
+
+class TakesEverybodyForConnected(Room):
+    """After a restart, too."""
+
+    def restore(self, kept: KeptRoom, *, now_s: float) -> list[Member]:
+        members = super().restore(kept, now_s=now_s)
+        for member in members:
+            member.lost_s = None
+        return members
 
 
 class KeepsTheNameOfWhoNeverCame(Room):
@@ -155,19 +278,19 @@ class KeepsTheNameOfWhoLeft(Room):
 class ReservesNoName(Room):
     """Takes a name only when its JOIN is in the log, so two can ask for it in between."""
 
-    def admit(self, name: str, *, plaintext: bool, now_s: float) -> Member | Refusal:
+    def admit(self, name: str, *, plaintext: bool, now_s: float, is_kept: bool = False) -> Member | Refusal:
         names = self._names
         self._names = {shape: member for shape, member in names.items() if member.seated}
-        member = super().admit(name, plaintext=plaintext, now_s=now_s)
+        member = super().admit(name, plaintext=plaintext, now_s=now_s, is_kept=is_kept)
         self._names = names | self._names
         return member
 
 
 class StaysClosedAfterAFailure(Room):
     def forget_pending(self) -> list[Member]:
-        closing = self._closing
+        is_open = self.is_open
         arriving = super().forget_pending()
-        self._closing = closing
+        self.is_open = is_open
         return arriving
 
 
@@ -241,6 +364,13 @@ HUBS = [
     LeavesAHoleInTheOrder,
     ForgetsTheTimeAfterAFailure,
     FindsTheRoomThatIsClosing,
+    ForgetsWhatIsSettledOverARestart,
+    ForgetsWhoIsKeptOverARestart,
+    SettlesWhatItOnlyTook,
+    UsesUpNoIdOfWhatItRefuses,
+    LetsAHostLeaveByADatagram,
+    LosesARoomThatIsEmpty,
+    GivesANewHostNoTime,
 ]
 ROOMS = [
     KeepsTheNameOfWhoNeverCame,
@@ -248,6 +378,11 @@ ROOMS = [
     ReservesNoName,
     StaysClosedAfterAFailure,
     MakesTheNewestMemberItsHost,
+    LetsInWhomItWillShutOut,
+    RaisesOverTheHeadsOfThoseWhoArrive,
+    HandsOverToNobody,
+    ClosesWithItsHostWhateverWasAgreed,
+    TakesEverybodyForConnected,
 ]
 LINKS = [
     TakesTheAddressBeforeItAsksForTheHost,
@@ -262,7 +397,7 @@ def is_found(machine: type[HubMachine]) -> bool:
     """Tell whether the checks see that something is wrong, or the core itself does."""
     try:
         run_machine(machine, settings=HUNT)
-    except (AssertionError, LookupError):
+    except (AssertionError, LookupError, LocalProtocolError):
         return True
     return False
 

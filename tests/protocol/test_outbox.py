@@ -75,7 +75,7 @@ class OutboxMachine(RuleBasedStateMachine):
             assert self.box.connected
             message = self.waiting.popleft()
             assert body.decode() == message[1]
-            assert self.member.spend(self.limits, now_s=self.now_s) == 0, "the server would have dropped it"
+            assert self.member.spend(self.limits, len(body), now_s=self.now_s) == 0, "the server would have dropped it"
             if self.box.echoes:
                 assert receipt is None
                 self.unechoed.append(message)

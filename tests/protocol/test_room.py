@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.entry import Entry, Kind, Reason, Refusal
+from ocm.protocol.entry import Access, Entry, Kind, Lifetime, Policy, Reason, Refusal
 from ocm.protocol.limits import Limits
 from ocm.protocol.names import skeleton
 from ocm.protocol.room import SERVER_ID, Member, Room
@@ -227,6 +227,63 @@ def test_only_those_who_are_here_and_stay_can_be_let_go() -> None:
         room.dismiss(alice, Reason.BYE, time_ms=0)
 
 
+def test_a_room_is_raised_once_and_lets_go_whom_it_shuts_out() -> None:
+    room = make_room()
+    modern = room.admit("alice", plaintext=False, now_s=0.0)
+    assert isinstance(modern, Member)
+    room.apply(room.say(modern, Kind.JOIN, b"", time_ms=0))
+    bob, carol = seat(room, "bob"), admit(room, "carol")
+    room.say(carol, Kind.JOIN, b"", time_ms=0)
+    entries = room.raise_access(time_ms=1)
+    assert [(entry.kind, entry.name) for entry in entries] == [
+        (Kind.POLICY, ""),
+        (Kind.LEAVE, "bob"),
+        (Kind.LEAVE, "carol"),
+    ]
+    assert room.is_modern
+    assert room.policy.access is Access.MIXED
+    with pytest.raises(LocalProtocolError):
+        room.raise_access(time_ms=1)
+    room.forget_pending()
+    assert not room.is_modern
+    assert not bob.leaving
+    for entry in room.raise_access(time_ms=1):
+        room.apply(entry)
+    assert room.policy.access is Access.MODERN
+    assert list(room.members.values()) == [modern]
+    room.forget_pending()
+    assert room.is_modern
+
+
+@pytest.mark.parametrize("lifetime", Lifetime)
+def test_what_becomes_of_a_room_without_its_host_is_as_was_agreed(lifetime: Lifetime) -> None:
+    room = Room("lobby", 1, LIMITS, policy=Policy(lifetime=lifetime))
+    alice, bob = seat(room, "alice"), seat(room, "bob")
+    if lifetime is Lifetime.CLOSE:
+        room.dismiss(bob, Reason.BYE, time_ms=0)
+        assert not room.is_ending
+        room.dismiss(alice, Reason.BYE, time_ms=0)
+        assert room.is_ending
+        return
+    room.apply(room.dismiss(alice, Reason.BYE, time_ms=0))
+    assert room.host_id == bob.id
+    assert not room.is_ending
+    room.dismiss(bob, Reason.BYE, time_ms=0)
+    assert room.is_ending is (lifetime is Lifetime.HAND_OVER)
+    admit(room, "carol")
+    assert not room.is_ending, "somebody is on the way in"
+
+
+def test_a_room_that_nobody_sits_in_yet_ends_with_who_makes_it() -> None:
+    room = make_room()
+    assert not room.is_ending
+    alice = admit(room, "alice")
+    room.say(alice, Kind.JOIN, b"", time_ms=0)
+    assert not room.is_ending
+    room.raise_access(time_ms=0)
+    assert room.is_ending
+
+
 def test_an_entry_says_who_spoke_and_how() -> None:
     room = make_room()
     member = room.admit("alice", plaintext=False, now_s=0.0)
@@ -269,7 +326,7 @@ def test_no_schedule_gets_more_than_its_burst_and_its_rate(limits: Limits, now_s
     taken_s: list[float] = []
     for gap in waits:
         now_s += gap
-        if alice.spend(limits, now_s=now_s) == 0.0:
+        if alice.spend(limits, 0, now_s=now_s) == 0.0:
             taken_s.append(now_s)
             for first, start_s in enumerate(taken_s):
                 allowed = limits.burst_max + limits.rate_per_s * (now_s - start_s + 1e-5)
@@ -282,24 +339,24 @@ def test_waiting_as_long_as_told_is_enough(limits: Limits, now_s: float, waits: 
     alice = admit(make_room(), "alice")
     for gap in waits:
         now_s += gap
-        wait_s = alice.spend(limits, now_s=now_s)
+        wait_s = alice.spend(limits, 0, now_s=now_s)
         assert 0.0 <= wait_s <= 1 / limits.rate_per_s + 1e-6
         if wait_s:
             now_s += wait_s
-            assert alice.spend(limits, now_s=now_s) == 0.0
+            assert alice.spend(limits, 0, now_s=now_s) == 0.0
 
 
 @given(rates, starts)
 @example(Limits(burst_max=2, rate_per_s=50.0), 888599.0)
 def test_a_burst_passes_whole_and_the_next_one_waits(limits: Limits, now_s: float) -> None:
     alice = admit(make_room(), "alice")
-    assert [alice.spend(limits, now_s=now_s) for _ in range(limits.burst_max)] == [0.0] * limits.burst_max
-    wait_s = alice.spend(limits, now_s=now_s)
+    assert [alice.spend(limits, 0, now_s=now_s) for _ in range(limits.burst_max)] == [0.0] * limits.burst_max
+    wait_s = alice.spend(limits, 0, now_s=now_s)
     assert wait_s == pytest.approx(1 / limits.rate_per_s, abs=1e-5)
 
 
 def test_a_refused_message_costs_nothing() -> None:
     limits = Limits(burst_max=1, rate_per_s=1.0)
     alice = admit(make_room(), "alice")
-    spend: Callable[[float], float] = lambda now_s: alice.spend(limits, now_s=now_s)  # noqa: E731
+    spend: Callable[[float], float] = lambda now_s: alice.spend(limits, 0, now_s=now_s)  # noqa: E731
     assert [spend(0.0), spend(0.0), spend(0.5), spend(1.0)] == [0.0, 1.0, 0.5, 0.0]

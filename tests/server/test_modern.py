@@ -176,9 +176,9 @@ async def test_who_is_known_may_stay_and_who_is_not_heard_of_any_more_may_not() 
     async with serving() as (server, network):
         crude = await dial_secure(server, network)
         await crude.enter()
-        await asyncio.sleep(40)
+        await asyncio.sleep(55)
         assert not crude.peer.ended
-        await asyncio.sleep(5)
+        await asyncio.sleep(6)
         [last] = [answer for answer in await crude.answers() if isinstance(answer, Closing)]
         assert last.code == CloseCode.IDLE
         assert crude.peer.ended
@@ -256,9 +256,8 @@ async def test_small_questions_do_not_get_more_large_answers_than_fit() -> None:
         answers = await crude.answers()
         pages = [answer for answer in answers if isinstance(answer, Pages)]
         refused = [answer for answer in answers if isinstance(answer, Denied)]
-        assert len(pages) + len(refused) == 50
-        assert 1 <= len(pages) <= 3
-        assert {(answer.code, answer.wait_ms) for answer in refused} == {(ocm.Refusal.RATE_LIMITED, 1000)}
+        assert len(pages) == 50, "each is made when there is room for it"
+        assert refused == []
 
 
 # --- back-pressure ------------------------------------------------------------------------------------------
@@ -266,7 +265,7 @@ async def test_small_questions_do_not_get_more_large_answers_than_fit() -> None:
 
 @virtual
 async def test_who_does_not_read_is_not_read_from_and_is_cut_off_after_thirty_seconds() -> None:
-    limits = ocm.Limits(burst_max=5000, rate_per_s=5000, bytes_per_s=2**26, unheard_timeout_s=1000)
+    limits = ocm.Limits(burst_max=5000, rate_per_s=5000, bytes_per_s=2**26, session_timeout_s=1000)
     async with serving(limits) as (server, network):
         host = await server.create("talk", "host", policy=ocm.Policy())
         crude = await dial_secure(server, network)

@@ -35,7 +35,9 @@ class Disk:
         if self.is_gone:
             raise self.error()
         self.opened += 1
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=_Connection)
+        connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         connection.disk = self
         return connection
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocm.store.database import FAULTS, Database, Schema
+from ocm.store.database import Database
+from ocm.store.schema import FAULTS, Schema
 from tests.store.faults import Disk, disk_error
 
 LEDGER = (
@@ -280,6 +281,76 @@ def test_a_commit_that_was_interrupted_ends_all_writing(path: Path) -> None:
         disk.fails = begins("nothing")
         with pytest.raises(sqlite3.DatabaseError, match="start again"):
             database.write(add("two"))
+
+
+def write_from_outside(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE ledger SET commits = commits + 1")
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_a_file_that_somebody_else_wrote_into_meanwhile_is_not_written(path: Path, statement: str) -> None:
+    def fail() -> BaseException:
+        write_from_outside(path)
+        return disk_error()
+
+    disk = Disk(error=fail, does_it_all_the_same=statement == "COMMIT")
+    with dictionary(path, disk) as database:
+        disk.fails = begins(statement)
+        with pytest.raises(sqlite3.DatabaseError, match="start again"):
+            database.write(add("one"))
+        disk.fails = begins("nothing")
+        with pytest.raises(sqlite3.DatabaseError, match="start again"):
+            database.write(add("two"))
+
+
+def test_a_file_that_another_program_reads_cannot_be_checked(path: Path) -> None:
+    disk = Disk()
+    with dictionary(path, disk) as database, contextlib.closing(sqlite3.connect(path)) as other:
+        database.write(add("one"))
+        other.execute("BEGIN")
+        assert other.execute("SELECT text FROM word").fetchall() == [("one",)]
+        database.write(add("two"))
+        disk.fails = begins("COMMIT")
+        for _ in range(2):
+            with pytest.raises(sqlite3.DatabaseError):
+                database.write(add("three"))
+        disk.fails = begins("nothing")
+        with pytest.raises(sqlite3.DatabaseError, match="another program is reading it; end that program"):
+            database.write(add("four"))
+        other.rollback()
+        database.write(add("five"))
+        assert words(database) == ["one", "two", "five"]
+
+
+def test_a_file_that_is_damaged_is_not_written_any_more(path: Path) -> None:
+    disk = Disk()
+    with dictionary(path, disk) as database:
+        database.write(lambda connection: [add(f"{n} some words that fill the file")(connection) for n in range(2000)])
+        disk.fails = begins("BEGIN IMMEDIATE")
+
+        def damaged() -> BaseException:
+            damage(path)
+            return disk_error()
+
+        disk.error = damaged
+        with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+            database.write(add("one"))
+        disk.fails = begins("nothing")
+        with pytest.raises(sqlite3.DatabaseError, match=r"malformed|the file is damaged"):
+            database.write(add("two"))
+
+
+def damage(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20_000] + b"\xa5" * 4096 + whole[24_096:])
+
+
+def test_a_place_that_cannot_be_written_ahead_is_refused(path: Path) -> None:
+    with pytest.raises(sqlite3.DatabaseError, match="put it on a disk of this machine"):
+        Database(path, schema(FIRST), connect=lambda _: sqlite3.connect(":memory:", isolation_level=None))
 
 
 def test_a_reader_that_failed_is_opened_again(path: Path) -> None:

@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Annotated, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
-import msgspec
-
-from ocm.errors import RemoteProtocolError, SendRefused
-from ocm.protocol.entry import Access, Kind, Lifetime, Policy, Reason
-from ocm.protocol.events import (
-    Announcement,
-    Delivery,
-    Event,
-    Gap,
-    LogChanged,
-    MemberJoined,
-    MemberLeft,
-    Message,
-    Person,
-    PolicyChanged,
-    Receipt,
-    Removed,
-    RoomClosed,
-)
+from ocm.errors import LocalProtocolError, RemoteProtocolError, SendRefused
+from ocm.protocol.agent.roster import Roster
+from ocm.protocol.entry import Kind, Policy
+from ocm.protocol.events import Delivery, Event, Gap, LogChanged, Message, Receipt, Removed, RoomClosed
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Entered, Memo, Posted, Read, RoomMemory, Sent, Settled
 from ocm.protocol.session.lane import Load
 from ocm.protocol.session.publishing import ANSWERS_KEPT, UNSETTLED_MAX, Publisher, Status
 from ocm.protocol.session.publishing import Settled as Fate
-from ocm.protocol.session.receiving import Receiver
+from ocm.protocol.session.receiving import SEQ_MAX, Receiver
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.frames import BODY_SIZE_MAX, Publish, Published, Received, write_frame
-from ocm.protocol.wire.payload import read_object
-from ocm.protocol.wire.records import PLAINTEXT_FLAG, MemberRow, Seated
+from ocm.protocol.wire.records import MemberRow, Seated
 
 WAITING_MAX: Final = 100_000
 """Messages that may wait to be sent."""
 SHARE: Final = 0.8
 """How much of the allowance is used: the server's clock and ours are not one."""
+RATE_MIN: Final = 1 / 3600
+"""Messages per second of the least allowance that is believed."""
 READ_AFTER: Final = 64
 """Entries read before that is remembered."""
-NAMES_MAX: Final = 4096
-"""Names of members, here or gone, that are kept."""
-_HISTORY: Final = 1
-_PLAINTEXT: Final = 2
-_CODES: Final = {
+MARK_MAX: Final = 2**52
+"""No client ever used so many message ids; a mark above would leave us none."""
+_KIND_MAX: Final = 255
+_CODES: Final[Mapping[int, str]] = {
     Status.TOO_LARGE: "too_large",
     Status.INVALID: "invalid",
     Status.FORBIDDEN: "forbidden",
     Status.CLOSED: "closed",
     Status.ID_REUSED: "id_reused",
 }
-
-
-class _Change(msgspec.Struct, frozen=True):
-    """The body of an entry that is no text."""
-
-    member: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
-    name: str = ""
-    flags: int = 0
-    reason: str = ""
-    access: str = ""
 
 
 class AgentRoom:
@@ -79,23 +54,18 @@ class AgentRoom:
         """Why it is no room of ours any more."""
         self.is_seated = False
         """Whether a session speaks for it."""
-        self.policy: Policy | None = None
-        self.member_id = 0
-        self.host_id = 0
         self.head = 0
         """The newest entry that is known of."""
-        self.members: dict[int, MemberRow] = {}
-        """Those in the room, as far as the log was read."""
         self.log_id = memory.log_id
         self._limits = limits
-        self._names: dict[int, str] = {}
+        self._roster = Roster(members_max=limits.members_per_room_max)
         self._publisher = Publisher(mark=memory.mark)
         self._texts: dict[int, str] = {}
         for posted in memory.posted.values():
             self._publisher.recall(posted.message_id, posted.kind, posted.body)
             self._texts[posted.message_id] = posted.body.decode(errors="replace")
         self._last_id = memory.mark
-        self._publisher.stored_up_to = min(memory.sent_up_to, memory.mark)
+        self._publisher.stored_up_to = self._publisher.sent_up_to = min(memory.sent_up_to, memory.mark)
         self._posted_up_to = memory.mark
         self._reserved = memory.sent_up_to
         self._sent_up_to = memory.sent_up_to
@@ -113,7 +83,9 @@ class AgentRoom:
     # --- the user ---------------------------------------------------------------------------------------
 
     def post(self, body: bytes, kind: int) -> int:
-        """Take a message; return its id. Raises ``SendRefused``."""
+        """Take a message; return its id. Raises ``SendRefused``, and ``LocalProtocolError`` for a kind above 255."""
+        if not 0 <= kind <= _KIND_MAX:
+            raise LocalProtocolError("a kind has one byte")
         if self.over is not None:
             raise SendRefused("closed")
         if not body:
@@ -154,8 +126,10 @@ class AgentRoom:
                 self._note_read(delivered.last)
                 return Gap(delivered.last - delivered.first + 1)
             self._note_read(delivered.seq)
-            event = self._event_of(delivered)
-            if event is not None:
+            event = self._roster.event_of(delivered)
+            if isinstance(event, RoomClosed | Removed):
+                self.end(event, by_log=True)
+            elif event is not None:
                 return event
 
     @property
@@ -171,19 +145,27 @@ class AgentRoom:
             self._notes.append(event)
 
     def flush_reads(self) -> None:
-        """Have it remembered up to where the user has read."""
-        if self._unremembered:
+        """Have it remembered up to where the user has read; of a room that is over nothing is."""
+        if self._unremembered and self.over is None:
             self._unremembered = 0
             self.memos.append(Read(self.name, self._read_up_to))
 
-    def end(self, why: RoomClosed | Removed | None) -> None:
-        """Hear that this is no room of ours any more; what was not taken by now never will be."""
+    def end(self, why: RoomClosed | Removed | None, *, by_log: bool = False) -> None:
+        """Hear that this is no room of ours any more; what was not taken by now never will be.
+
+        ``by_log``: its log says so. We read it to the end then, and what is not in it was not taken. Otherwise nobody
+        says what became of messages that are under way.
+        """
         if self.over is not None:
             return
         self.over = why
         self.detach()
-        for message_id in list(self._texts):
-            self._settle(Fate(message_id, Status.CLOSED, 0))
+        if by_log:
+            self._start_at(self._read_up_to)  # nothing behind its end is ours
+        else:
+            self.forget_sent()
+        for fate in self._publisher.forget(self._last_id):
+            self._settle(Fate(fate.message_id, Status.CLOSED, 0) if fate.status is None else fate)
         self._last_word = why
 
     # --- the store --------------------------------------------------------------------------------------
@@ -203,8 +185,12 @@ class AgentRoom:
 
     @property
     def up_to(self) -> int:
-        """The entry up to which all came."""
-        return self._receiver.up_to
+        """The entry up to which all was read: behind it the next session goes on.
+
+        What waits to be read comes again, though we have it. A server that went on behind that would send 256 entries
+        more than what was read leaves room for, and over TLS it does not send again what could not be kept.
+        """
+        return self._receiver.read_up_to
 
     @property
     def lowest_id(self) -> int:
@@ -218,40 +204,41 @@ class AgentRoom:
 
     def forget_sent(self) -> bool:
         """Give up what may have reached a server that has forgotten us; return whether there was any of it."""
-        return self._forget(self._sent_up_to)
+        return self._forget(self._publisher.sent_up_to)
 
     def seat(self, seated: Seated, *, burst: int, rate: float, now_s: float) -> bool:
-        """Take a seat; return whether JOIN is to be said again, since the lowest id is another one now."""
+        """Take a seat; return whether JOIN is to be said again, since the lowest id is another one now.
+
+        Raises ``RemoteProtocolError`` for a mark that no client ever had.
+        """
+        if seated.mark > MARK_MAX:
+            raise RemoteProtocolError("a mark above all message ids")
         log_id = bytes.fromhex(seated.log)
         again = False
         if self.log_id and log_id != self.log_id:
             again = self.forget_sent()
-            self._hand_out(now_s)
-            self.note(LogChanged(rewound=False))
-            self._start_at(seated.start)
-        elif self.log_id and seated.head < self._read_up_to:
-            self._hand_out(now_s)
-            self.note(LogChanged(rewound=True))
-            self._start_at(seated.head)
+            self._start_again(seated.start, rewound=False)
+        elif self.log_id and seated.head < self._receiver.up_to:
+            self._start_again(seated.head, rewound=True)
         elif not self.log_id:
             self._start_at(seated.start)
         elif not seated.resumed:
             again = self.forget_sent()
             if seated.start > self._receiver.up_to:  # we are new there: what was said meanwhile is history
-                self.note(Gap(seated.start - self._receiver.up_to))
+                missed = seated.start - self._receiver.up_to
+                self._note_unread()
+                self.note(Gap(missed))
                 self._start_at(seated.start)
         self._forget(seated.mark - ANSWERS_KEPT)
         self.log_id = log_id
-        self.member_id, self.host_id, self.head = seated.member, seated.host, seated.head
-        self.policy = _policy_of(seated)
-        self.members = {row.id: row for row in seated.members[: self._limits.members_per_room_max]}
-        for row in seated.members:
-            self._know(row.id, row.name)
+        self.head = seated.head
+        self._roster.seat(seated)
+        rate = max(rate, RATE_MIN)
         self._interval_s = 1 / (rate * SHARE)
         self._burst_s = (burst - 1) / rate * SHARE
         self._handle = seated.handle
         self._publisher.attach(seated.handle, mark=seated.mark)
-        self._receiver.attach(seated.handle, now_s=now_s)
+        self._receiver.attach(seated.handle, start=seated.start, now_s=now_s)
         self._last_id = max(self._last_id, seated.mark)
         self.is_seated = True
         self.memos.append(Entered(self.name, log_id, self._read_up_to, self._last_id))
@@ -264,36 +251,37 @@ class AgentRoom:
 
     def add_members(self, rows: Iterable[MemberRow]) -> None:
         """Take another page of members."""
-        for row in rows:
-            if len(self.members) < self._limits.members_per_room_max:
-                self.members.setdefault(row.id, row)
-            self._know(row.id, row.name)
+        self._roster.add(rows)
 
     def receive(self, frame: Published | frames.Message | frames.Gap | frames.Head, *, now_s: float) -> bool:
-        """Take a frame of the server; return False when it could not be kept."""
+        """Take a frame of the server; return False when it could not be kept.
+
+        Raises ``RemoteProtocolError`` for a place that no log has.
+        """
         match frame:
             case Published():
                 for fate in self._publisher.answer(frame, now_s=now_s):
                     self._settle(fate)
             case frames.Message():
+                is_kept = self._receiver.receive(frame, now_s=now_s)
+                self.head = max(self.head, frame.seq)
                 if frame.sender == self.member_id and frame.message_id:
                     for fate in self._publisher.hear(frame):
                         self._settle(fate)
-                self.head = max(self.head, frame.seq)
-                return self._receiver.receive(frame, now_s=now_s)
+                return is_kept
             case frames.Gap():
                 self._receiver.miss(frame, now_s=now_s)
-            case frames.Head(head=head):
-                self.head = max(self.head, head)
+            case _:
+                if frame.head > SEQ_MAX:
+                    raise RemoteProtocolError("a log longer than every log")
+                self.head = max(self.head, frame.head)
         return True
 
     def next_load(self, *, now_s: float) -> Load | None:
         """Return the next frame to send; it counts as sent."""
         due_s = self._receiver.next_timeout_s()
-        if due_s is not None and due_s <= now_s:
-            received = self._receiver.received()
-            if received is not None:
-                return Load(write_frame(received), self, received)
+        if due_s is not None and due_s <= now_s and (received := self._receiver.received()) is not None:
+            return Load(write_frame(received), self, received)
         if not self.is_seated or self._spent_s - self._burst_s > now_s:
             return None
         publish = self._publisher.next(now_s=now_s)
@@ -305,19 +293,17 @@ class AgentRoom:
 
     def lost(self, load: Load, *, now_s: float) -> None:
         """Hear that a frame was lost."""
-        match load.key:
-            case Received() as received:
-                self._receiver.lose(received, now_s=now_s)
-            case Publish(message_id=message_id):
-                self._publisher.lose(message_id)
-            case _:
-                pass
+        if isinstance(load.key, Received):
+            self._receiver.lose(load.key, now_s=now_s)
+        else:
+            assert isinstance(load.key, Publish), "a room says nothing else"
+            self._publisher.lose(load.key.message_id)
 
     def rewind(self, *, now_s: float) -> None:
         """Hear that what went over TLS may be lost."""
         if self.is_seated:
             self._publisher.rewind()
-            self._receiver.attach(self._handle, now_s=now_s)
+            self._receiver.tell_again(now_s=now_s)
 
     def next_timeout_s(self) -> float | None:
         """When there is something to send that there is not now."""
@@ -329,23 +315,57 @@ class AgentRoom:
             times.append(max(publish_s, self._spent_s - self._burst_s))
         return min((at_s for at_s in times if at_s is not None), default=None)
 
-    # --- history ----------------------------------------------------------------------------------------
+    # --- what is known of it ------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy | None:
+        """What kind of room it is; None: not known, or of a later version."""
+        return self._roster.policy
+
+    @property
+    def member_id(self) -> int:
+        """What the log calls us."""
+        return self._roster.member_id
+
+    @property
+    def host_id(self) -> int:
+        """What the log calls the host; 0: nobody."""
+        return self._roster.host_id
+
+    @property
+    def members(self) -> Mapping[int, MemberRow]:
+        """Those in the room, as far as the log was read."""
+        return self._roster.members
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more members are told apart."""
+        return self._roster.is_full
+
+    @property
+    def plaintext_members(self) -> int:
+        """How many members speak the classic profile."""
+        return self._roster.plaintext_members
 
     def remember(self, message: frames.Message) -> Message | None:
         """Return what was said before, as it is read back; None for what is no text."""
-        if message.kind != Kind.TEXT:
-            return None
-        return self._message(message, history=True)
+        return self._roster.text_of(message, history=True) if message.kind == Kind.TEXT else None
 
     # --- helpers ----------------------------------------------------------------------------------------
 
-    def _hand_out(self, now_s: float) -> None:
-        """Let what was said in the log so far be read before anything of another one."""
-        while (delivered := self._receiver.read(now_s=now_s)) is not None:
-            if isinstance(delivered, frames.Message) and delivered.kind == Kind.TEXT:
-                event = self._event_of(delivered)
-                if event is not None:
-                    self.note(event)
+    def _start_again(self, seq: int, *, rewound: bool) -> None:
+        """Go on in another log, or in what is left of this one."""
+        self._note_unread()
+        self.note(LogChanged(rewound=rewound))
+        self._start_at(seq)
+
+    def _note_unread(self) -> None:
+        """Keep what came of a log that is not read on: the next one is not read before it."""
+        while (delivered := self._receiver.read(now_s=0.0)) is not None:
+            if isinstance(delivered, frames.Gap):
+                self.note(Gap(delivered.last - delivered.first + 1))
+            elif delivered.kind == Kind.TEXT and (event := self._roster.event_of(delivered)) is not None:
+                self.note(event)
 
     def _start_at(self, seq: int) -> None:
         self._receiver = Receiver(0, last=seq)
@@ -354,97 +374,25 @@ class AgentRoom:
 
     def _note_read(self, seq: int) -> None:
         self._read_up_to = seq
-        if self.over is not None:
-            return  # there is nothing to be remembered of it any more
         self._unremembered += 1
         if self._unremembered >= READ_AFTER:
             self.flush_reads()
 
     def _forget(self, up_to: int) -> bool:
-        forgotten = self._publisher.forget(up_to)
-        for message_id in forgotten:
-            self._tell(Receipt(message_id, self._texts.pop(message_id), Delivery.UNKNOWN))
-        return bool(forgotten)
+        lowest_id = self._publisher.lowest_id
+        for fate in self._publisher.forget(up_to):
+            self._settle(fate)
+        return self._publisher.lowest_id != lowest_id
 
     def _settle(self, fate: Fate) -> None:
-        text = self._texts.pop(fate.message_id, None)
-        if text is None:
-            return
-        if fate.status == Status.ACCEPTED:
-            self._tell(Receipt(fate.message_id, text, Delivery.IN_ROOM, fate.seq))
-        else:
-            code = _CODES.get(Status(fate.status), "invalid") if fate.status in _CODES else "invalid"
-            self._tell(Receipt(fate.message_id, text, Delivery.REFUSED, None, code))
-
-    def _tell(self, receipt: Receipt) -> None:
+        text = self._texts.pop(fate.message_id)
+        match fate.status:
+            case Status.ACCEPTED:
+                receipt = Receipt(fate.message_id, text, Delivery.IN_ROOM, fate.seq)
+            case None:
+                receipt = Receipt(fate.message_id, text, Delivery.UNKNOWN)
+            case status:
+                receipt = Receipt(fate.message_id, text, Delivery.REFUSED, None, _CODES.get(status, "invalid"))
         self.memos.append(Settled(self.name, receipt.message_id))
         self.note(receipt)
         self.receipts.append(receipt)
-
-    def _event_of(self, message: frames.Message) -> Event | None:
-        if message.kind == Kind.TEXT:
-            return None if message.sender == self.member_id else self._message(message, history=False)
-        try:
-            change = read_object(message.body, _Change)
-            return self._change(message, change)
-        except (RemoteProtocolError, ValueError):
-            return Announcement(f"[kind {message.kind}]")
-
-    def _change(self, message: frames.Message, change: _Change) -> Event | None:
-        match message.kind:
-            case Kind.JOIN:
-                self.add_members([MemberRow(change.member, change.name, change.flags)])
-                return None if change.member == self.member_id else MemberJoined(Person(change.name))
-            case Kind.LEAVE:
-                self.members.pop(change.member, None)
-                if change.member == self.host_id:
-                    self.host_id = next(iter(self.members), 0)
-                reason = Reason(change.reason)
-                if change.member == self.member_id:
-                    self.end(Removed(reason))
-                    return None
-                return MemberLeft(Person(change.name), reason)
-            case Kind.CLOSED:
-                self.end(RoomClosed(Reason(change.reason)))
-                return None
-            case Kind.POLICY:
-                access = Access(change.access)
-                if self.policy is not None:
-                    self.policy = Policy(access, self.policy.lifetime, self.policy.durable)
-                return PolicyChanged(access)
-            case _:
-                return Announcement(f"[kind {message.kind}]")
-
-    def _message(self, message: frames.Message, *, history: bool) -> Message:
-        name = self._names.get(message.sender)
-        return Message(
-            Person(f"member {message.sender}" if name is None else name),
-            message.body.decode(errors="replace"),
-            message.seq,
-            message.time_ms,
-            history=history,
-            plaintext=bool(message.flags & _PLAINTEXT),
-            is_ours=message.sender == self.member_id,
-        )
-
-    def _know(self, member: int, name: str) -> None:
-        self._names[member] = name
-        if len(self._names) > NAMES_MAX:
-            del self._names[next(iter(self._names))]
-
-    @property
-    def plaintext_members(self) -> int:
-        """How many members speak the classic profile."""
-        return sum(bool(row.flags & PLAINTEXT_FLAG) for row in self.members.values())
-
-
-def is_history(message: frames.Message) -> bool:
-    """Say whether an entry is read back, and not news."""
-    return bool(message.flags & _HISTORY)
-
-
-def _policy_of(seated: Seated) -> Policy | None:
-    try:
-        return Policy(Access(seated.access), Lifetime(seated.lifetime), seated.durable)
-    except ValueError:
-        return None  # of a later version

@@ -123,6 +123,8 @@ class Session:
         """Frames, once we are known."""
         self.rooms: dict[int, AgentRoom] = {}
         """The rooms that this session speaks for, by handle."""
+        self.gave_up = False
+        """Whether the connection is to be cut off, for nothing comes over it; the session may live on datagrams."""
         self.greeting: Greeting | None = None
         """What the server grants."""
         self.began_s = now_s
@@ -135,6 +137,7 @@ class Session:
         self._on_change = on_change
         self._reader = RecordReader()
         self._out = bytearray()
+        self._last_words: list[tuple[Address, bytes]] = []
         self._secret = randomness(SECRET_SIZE)
         self._hello = write_record(
             Op.HELLO,
@@ -159,9 +162,9 @@ class Session:
         return self.state is SessionState.OVER
 
     @property
-    def asks_by_name(self) -> bool:
-        """Whether it says who we are."""
-        return self._named is not None
+    def has_shown_name(self) -> bool:
+        """Whether it may have told the server who we are."""
+        return self._named is not None and self.greeting is not None
 
     # --- the TLS connection -------------------------------------------------------------------------------
 
@@ -175,6 +178,7 @@ class Session:
         try:
             while self.state is not SessionState.OVER and (record := self._reader.next()) is not None:
                 self._on_record(record, now_s)
+                self._heed_channel()  # what comes behind a broken rule or a goodbye counts no more
         except RemoteProtocolError as error:
             self.close(CloseCode.PROTOCOL, str(error))
         self.look(now_s=now_s)
@@ -183,13 +187,15 @@ class Session:
         """Hear that the connection is gone; what is left of the session lives on datagrams."""
         if self.channel is None:
             self.state = SessionState.OVER
-        else:
+        elif not self.is_over:
             self.channel.stream_lost(now_s=now_s)
         self.look(now_s=now_s)
 
     def data_to_send(self, *, space: int, now_s: float) -> bytes:
         """Return bytes to be written now: requests first, then about ``space`` bytes of frames."""
         if self.channel is not None and not self.is_over:
+            if self._out:
+                self.channel.say_stream(now_s=now_s)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
         data = bytes(self._out)
@@ -206,8 +212,11 @@ class Session:
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        if self.channel is None or self.is_over:
+        if self.channel is None:
             return []
+        if self.is_over:
+            last_words, self._last_words = self._last_words, []
+            return last_words
         self._offered_s = now_s
         return self.channel.datagrams_to_send(now_s=now_s)
 
@@ -218,19 +227,19 @@ class Session:
         times = [self.channel.next_timeout_s()]
         for room in self.rooms.values():
             at_s = room.next_timeout_s()
-            if (
-                at_s is not None and at_s > self._offered_s
-            ):  # else it waits for room in a window or a buffer, not for time
+            # One that is due already waits for room in a window or a buffer, not for time.
+            if at_s is not None and at_s > self._offered_s:
                 times.append(at_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
-    def handle_timeout(self, *, now_s: float) -> bool:
-        """Do what is due; return whether nothing comes over the connection, so that another is to be dialled."""
+    def handle_timeout(self, *, now_s: float) -> None:
+        """Do what is due. Where nothing comes over the connection, it is given up."""
         if self.channel is None or self.is_over:
-            return False
-        is_dead = self.channel.handle_timeout(now_s=now_s)
+            return
+        if self.channel.handle_timeout(now_s=now_s):
+            self.gave_up = True
+            self.channel.stream_lost(now_s=now_s)
         self.look(now_s=now_s)
-        return is_dead
 
     def request(self, op: Op, payload: Payload) -> None:
         """Ask for something."""
@@ -246,6 +255,8 @@ class Session:
         if self.is_over:
             return
         self._out += write_record(Op.CLOSE, Stage.REQUEST, Closing(code=code, reason=reason))
+        if self.channel is not None:
+            self._last_words = self.channel.close(code, reason)
         self.closing = code
         self.state = SessionState.OVER
 
@@ -253,34 +264,30 @@ class Session:
         """End the session without a word: another has taken its place."""
         self.state = SessionState.OVER
         self._out.clear()
+        self.rooms.clear()
+        self._turn.clear()
+
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        if self.channel is not None:
+            self.channel.lane.disown()
 
     def seat(self, room: AgentRoom) -> None:
-        """Speak for a room from now on."""
-        for handle in [handle for handle, other in self.rooms.items() if other is room]:
-            del self.rooms[handle]
+        """Speak for a room from now on, by its handle; by another than before no more."""
+        self.unseat(room)
         self.rooms[room.handle] = room
-        self._last_handle = max(self._last_handle, room.handle)
-        if room not in self._turn:
-            self._turn.append(room)
+        self._turn.append(room)
 
     def unseat(self, room: AgentRoom) -> None:
         """Speak for a room no more."""
-        if self.rooms.get(room.handle) is room:
-            del self.rooms[room.handle]
-        if room in self._turn:
-            self._turn.remove(room)
+        self.rooms = {handle: other for handle, other in self.rooms.items() if other is not room}
+        self._turn = deque(other for other in self._turn if other is not room)
+        if self._held is not None and self._held.owner is room:
+            self._held = None
 
     def look(self, *, now_s: float) -> None:
         """See whether the session has come to its end."""
-        channel = self.channel
-        if channel is not None and not self.is_over:
-            if channel.fault is not None:
-                self.close(CloseCode.PROTOCOL, str(channel.fault))
-            elif channel.farewell is not None:
-                self.closing = CloseCode.of(channel.farewell.code)
-                self.state = SessionState.OVER
-            elif channel.is_dead:
-                self.state = SessionState.OVER
+        self._heed_channel()
         self._on_change(self, now_s)
 
     # --- what the channel carries -------------------------------------------------------------------------
@@ -303,8 +310,8 @@ class Session:
 
     def lost_load(self, load: Load, *, now_s: float) -> None:
         """Tell the room."""
-        if isinstance(load.owner, AgentRoom):
-            load.owner.lost(load, now_s=now_s)
+        assert isinstance(load.owner, AgentRoom), "rooms are all that speaks"
+        load.owner.lost(load, now_s=now_s)
 
     def rewind(self, *, now_s: float) -> None:
         """Tell every room."""
@@ -332,6 +339,17 @@ class Session:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
+    def _heed_channel(self) -> None:
+        channel = self.channel
+        if channel is not None and not self.is_over:
+            if channel.fault is not None:
+                self.close(CloseCode.PROTOCOL, str(channel.fault))
+            elif channel.farewell is not None:
+                self.closing = CloseCode.of(channel.farewell.code)
+                self.state = SessionState.OVER
+            elif channel.is_dead:
+                self.state = SessionState.OVER
+
     def _on_record(self, record: ControlRecord, now_s: float) -> None:
         if record.operation == Op.FRAMES:
             if self.channel is None or record.stage != Stage.REQUEST:
@@ -349,7 +367,11 @@ class Session:
                 raise RemoteProtocolError("the server refuses everybody")
             case SessionState.AUTH, Authenticated():
                 self._recognized(payload, now_s)
+            case SessionState.OPEN, Seated(handle=handle) if handle <= self._last_handle:
+                raise RemoteProtocolError("a handle that names another room")
             case SessionState.OPEN, Denied() | Seated() | Pages() | MemberPage() | Done():
+                if isinstance(payload, Seated):
+                    self._last_handle = payload.handle
                 self._on_event(self, Told(Op(record.operation), payload), now_s)
             case _:
                 raise RemoteProtocolError("a record out of turn")
@@ -375,6 +397,9 @@ class Session:
 
     def _recognized(self, answer: Authenticated, now_s: float) -> None:
         assert self._secrets is not None, "HELLO comes before AUTH"
+        client = None if self._named is None else self._named.client
+        if answer.resumed and bytes.fromhex(answer.client) != client:
+            raise RemoteProtocolError("the server takes us for somebody else")
         port = answer.udp_port
         whereabouts = FixedAddress(self._server_address(port or 1))
         self.channel = Channel(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.address import Address, host_key
+from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, host_key
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import Entry, Kind
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX
@@ -21,7 +21,8 @@ _HEADS_MAX: Final = 1024
 """Names of one room whose beginning of a datagram is kept ready."""
 _MEMO: Final = b"1"
 """Begins the memo of a classic door."""
-_MEMO_SIZE_MIN: Final = 40
+_MEMO_SIZES: Final = (34 + V4_SIZE, 34 + V6_SIZE)
+"""Mark, form, SHA-256 of the token, address."""
 REFERENCE_TOKEN_SIZE: Final = 36
 """Bytes of a token in the reference form: a UUID's text."""
 
@@ -212,7 +213,7 @@ def restore_link(memo: bytes, *, room: str, user: str, names: bool) -> tuple[byt
 
     None: the memo is that of another kind of door.
     """
-    if memo[:1] != _MEMO or len(memo) < _MEMO_SIZE_MIN:
+    if memo[:1] != _MEMO or len(memo) not in _MEMO_SIZES or memo[1] >= len(Form):
         return None
     kind, digest, address = list(Form)[memo[1]], memo[2:34], memo[34:]
     return digest, ClassicLink(kind, room=room, user=user, token=b"", address=address, names=names)
@@ -257,8 +258,8 @@ class ClassicDoor:
     nothing about a right one that could be used in a lifetime.
     """
 
-    links: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
-    restored: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink])
+    links: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink], repr=False)
+    restored: dict[bytes, ClassicLink] = field(default_factory=dict[bytes, ClassicLink], repr=False)
     """Links of members from before a restart, by the hash of a token that was not shown since."""
     counters: DoorCounters = field(default_factory=DoorCounters)
 
@@ -268,14 +269,16 @@ class ClassicDoor:
         A datagram without text only shows where its sender is and that it lives.
         """
         intents: list[Intent] = []
-        find = self.links.get
+        find, restored = self.links.get, self.restored
         for data, address in batch:
             values = read_datagram(data)
             if values is None:
                 self.counters.malformed += 1
                 continue
             room, token, text = values
-            link = find(token) or self.recall(token)
+            link = find(token)
+            if link is None and restored:
+                link = self.recall(token)
             if link is None:
                 self.counters.unknown_token += 1
                 continue
@@ -312,7 +315,7 @@ class ClassicDoor:
 
     def recall(self, token: bytes) -> ClassicLink | None:
         """Return the link of a member from before a restart that shows its token for the first time since."""
-        link = self.restored.pop(hashlib.sha256(token).digest(), None) if self.restored else None
+        link = self.restored.pop(hashlib.sha256(token).digest(), None)
         if link is not None:
             link.token = token
             self.links[token] = link

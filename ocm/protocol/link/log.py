@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from ocm.protocol.entry import Entry, Kind
 from ocm.protocol.limits import Limits
@@ -16,7 +16,7 @@ from ocm.protocol.wire.frames import Message, write_frame
 
 HISTORY_FLAG: Final = 1
 PLAINTEXT_FLAG: Final = 2
-_PAGE: Final = 64
+PAGE: Final = 16
 """Entries fetched from the journal at a time."""
 _HANDLE_END: Final = 5
 """Bytes of a MESSAGE up to the end of the room's handle."""
@@ -40,7 +40,8 @@ class RoomLog:
         """The oldest entry that may still be had."""
         self._entries: deque[Entry] = deque()
         self._tails: deque[bytes | None] = deque()
-        self._size = 0
+        self.size = 0
+        """Bytes of what is in memory."""
         self._page: dict[int, bytes] = {}
 
     def append(self, entry: Entry) -> None:
@@ -48,11 +49,23 @@ class RoomLog:
         self.head = entry.seq
         self._entries.append(entry)
         self._tails.append(None)
-        self._size += len(entry.body) + _ENTRY_OVERHEAD
+        self.size += len(entry.body) + _ENTRY_OVERHEAD
         limits = self._limits
-        while len(self._entries) > limits.room_log_messages_max or self._size > limits.room_log_size_max:
-            self._size -= len(self._entries.popleft().body) + _ENTRY_OVERHEAD
-            self._tails.popleft()
+        while len(self._entries) > limits.room_log_messages_max or self.size > limits.room_log_size_max:
+            self._drop()
+
+    def begin_at(self, head: int) -> None:
+        """Hear that somebody begins to read; up to entry ``head``, which is the newest, all is in the journal alone."""
+        self.shed(0)
+        self.head = head
+
+    def shed(self, size_max: int) -> int:
+        """Keep no more than ``size_max`` bytes in memory: the newest entries. Return how many bytes went."""
+        before = self.size
+        while self.size > size_max:
+            self._drop()
+        self._page = {}
+        return before - self.size
 
     def tail(self, seq: int) -> bytes | None:
         """Return what follows the room's handle in the MESSAGE of an entry.
@@ -71,20 +84,25 @@ class RoomLog:
         """Return up to ``count`` entries from ``first`` on, oldest first; those that are gone are left out."""
         in_memory = self.head - len(self._entries) + 1
         found: list[Entry] = []
-        if first < in_memory:
-            found += self._fetch(first, min(count, in_memory - first))
+        if first < in_memory:  # a journal without the first ones goes on into what is in memory
+            fetched = self._fetch(first, min(count, in_memory - first))
+            found += [entry for entry in fetched if entry.seq < in_memory]
         at = max(first, in_memory)
         while at <= self.head and len(found) < count:
             found.append(self._entries[at - in_memory])
             at += 1
         return found
 
+    def _drop(self) -> None:
+        self.size -= len(self._entries.popleft().body) + _ENTRY_OVERHEAD
+        self._tails.popleft()
+
     def _older(self, seq: int) -> bytes | None:
         tail = self._page.get(seq)
         if tail is not None:
             return tail
         in_memory = self.head - len(self._entries) + 1
-        entries = self._fetch(seq, min(_PAGE, in_memory - seq))
+        entries = self._fetch(seq, min(PAGE, in_memory - seq))
         self._page = {entry.seq: encode_tail(entry) for entry in entries}
         if seq not in self._page:
             self.oldest = max(self.oldest, min(self._page, default=in_memory))
@@ -112,4 +130,6 @@ def body_of(entry: Entry) -> bytes:
             said = {"reason": text}
         case Kind.POLICY:
             said = {"access": text}
+        case _:
+            assert_never(entry.kind)
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()

@@ -13,19 +13,25 @@ from typing import Final, Protocol
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.address import Address
-from ocm.protocol.entry import Answer, Entry, Kind, Policy, Refused
+from ocm.protocol.entry import Access, Answer, Entry, Kind, Policy, Refused
+from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Audience, Author
+from ocm.protocol.link.classic import text_size_max
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.room import Intent, Member
 from ocm.protocol.session.lane import Load
-from ocm.protocol.session.publishing import Intake, Status
+from ocm.protocol.session.publishing import UNSETTLED_MAX, Intake, Status, digest_of
 from ocm.protocol.session.receiving import Cursor
 from ocm.protocol.wire.frames import Gap, Head, Publish, Published, Received, write_frame
 
 CLIENT_ID_SIZE: Final = 16
-HEAD_AFTER_S: Final = 1.0
-"""How long after the last entry a member is told where the log ends."""
-_MESSAGE: Final = b"\x05"
+ANSWERS_MAX: Final = 4 * UNSETTLED_MAX
+"""Answers that wait to be sent; the latest count."""
+FLOOD_FACTOR: Final = 10
+"""So many times what is granted, for ``FLOOD_S``, is a flood."""
+FLOOD_S: Final = 10.0
+MESSAGE: Final = b"\x05"
+"""The type byte of a MESSAGE frame."""
 _MEMO: Final = b"2"
 """Begins the memo of a modern door."""
 
@@ -67,6 +73,8 @@ class ModernLink:
     __slots__ = (
         "_answers",
         "_carrier",
+        "_counted",
+        "_counted_s",
         "_cursor",
         "_gaps",
         "_handle",
@@ -123,6 +131,8 @@ class ModernLink:
         self._answers: dict[int, Published] = {}
         self._gaps: list[Gap] = []
         self._head_due = False
+        self._counted = 0
+        self._counted_s = -math.inf
 
     # --- what the hub asks of a door ----------------------------------------------------------------------
 
@@ -177,6 +187,13 @@ class ModernLink:
         return self._intake.mark
 
     @property
+    def head(self) -> int:
+        """The newest entry that the member may read; 0: none, since it has left."""
+        if self.end_seq or self.log is None:
+            return self.end_seq
+        return 0 if self.member is None else self.log.head
+
+    @property
     def is_done(self) -> bool:
         """Whether the member is gone and knows it."""
         return bool(self.end_seq) and self._cursor is not None and self._cursor.up_to >= self.end_seq
@@ -201,11 +218,11 @@ class ModernLink:
         log = self.log
         assert log is not None, "the member is seated"
         self.detach()
-        head = self.end_seq or log.head
+        head = self.head
         start = min(last, head)
         self._carrier = carrier
         self._handle = handle
-        self._prefix = _MESSAGE + handle.to_bytes(4, "big")
+        self._prefix = MESSAGE + handle.to_bytes(4, "big")
         self._cursor = Cursor(handle, last=start, head=head, oldest=log.oldest)
         self._intake.raise_to(lowest_id)
         carrier.wake(self)
@@ -237,21 +254,33 @@ class ModernLink:
 
     def publish(self, publish: Publish) -> bool:
         """Take a message; return False when it could not be kept and must come again."""
-        if self.end_seq or self.member is None:
-            self._answer(Published(self._handle, publish.message_id, Status.CLOSED, 0, 0))
+        message_id = publish.message_id
+        if self.end_seq and message_id > self.mark:
+            if len(self._answers) >= UNSETTLED_MAX:
+                return False
+            self._answer(Published(self._handle, message_id, Status.CLOSED, 0, 0))
             return True
         answer = self._intake.offer(publish)
         if answer is not None:
             self._answer(answer)
             return True
-        return self._intake.keeps(publish.message_id)
+        return self._intake.keeps(message_id)
+
+    def floods(self, publish: Publish, limits: Limits, *, now_s: float) -> bool:
+        """Count a message, whatever becomes of it; say whether they are far more than is granted, for long."""
+        if now_s - self._counted_s > FLOOD_S:
+            self._counted_s, self._counted = now_s, 0
+        self._counted += 1 + len(publish.body) // limits.message_share
+        return self._counted > FLOOD_FACTOR * (limits.burst_max + limits.rate_per_s * FLOOD_S)
 
     def intents(self) -> Iterator[Intent]:
         """Give what was published, in order, each when what became of the one before is known."""
         last = -1
         while self.member is not None and (publish := self._intake.next()) is not None and publish.message_id != last:
             last = publish.message_id
-            yield Intent(self.member, publish.body, Kind.TEXT, publish.message_id, _refusal(publish))
+            why = self._refusal(self.member, publish)
+            digest = digest_of(publish.kind, publish.body) if why else b""
+            yield Intent(self.member, publish.body, Kind.TEXT, publish.message_id, why, digest)
 
     def receive(self, received: Received) -> None:
         """Take what the member has read. Raises ``RemoteProtocolError`` when it cannot have."""
@@ -275,11 +304,11 @@ class ModernLink:
         if cursor is None or carrier is None:
             return
         match load.key:
-            case int() as seq:
+            case int() as seq if load.data.startswith(self._prefix):
                 cursor.lose(seq)
             case Published() as published if published.room == self._handle:
                 self._answers.setdefault(published.message_id, published)
-            case Gap() as gap if gap.last > cursor.up_to:
+            case Gap() as gap if gap.room == self._handle and gap.last > cursor.up_to:
                 self._gaps.append(gap)
             case _:
                 return
@@ -312,28 +341,33 @@ class ModernLink:
         if not self._head_due or self.log is None:
             return None
         self._head_due = False
-        head = Head(self._handle, self.end_seq or self.log.head, self.log.oldest)
+        head = Head(self._handle, self.head, self.log.oldest)
         return Load(write_frame(head), self, None)
+
+    def _refusal(self, member: Member, publish: Publish) -> int:
+        """Return why a message is refused for good; 0: it is not."""
+        if publish.kind != Kind.TEXT or not publish.body:
+            return Status.INVALID
+        try:
+            publish.body.decode()
+        except UnicodeDecodeError:
+            return Status.INVALID
+        is_mixed = member.room.policy.access is Access.MIXED  # what classic members cannot be told is not said there
+        if is_mixed and len(publish.body) > text_size_max(self.room, self.user, names=True):
+            return Status.TOO_LARGE
+        return 0
 
     def _answer(self, *answers: Published) -> None:
         if self._carrier is None:
             return
         for published in answers:
+            self._answers.pop(published.message_id, None)
             self._answers[published.message_id] = published._replace(room=self._handle)
+        while len(self._answers) > ANSWERS_MAX:  # its author sends again what it hears nothing of
+            del self._answers[next(iter(self._answers))]
         self._carrier.wake(self)
 
 
 def client_of(memo: bytes) -> bytes | None:
     """Return the client id in the memo of a modern door; None: it is of another door."""
     return memo[1:] if memo[:1] == _MEMO and len(memo) == 1 + CLIENT_ID_SIZE else None
-
-
-def _refusal(publish: Publish) -> int:
-    """Return why a message is refused for good; 0: it is not."""
-    if publish.kind != Kind.TEXT or not publish.body:
-        return Status.INVALID
-    try:
-        publish.body.decode()
-    except UnicodeDecodeError:
-        return Status.INVALID
-    return 0

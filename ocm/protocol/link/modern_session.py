@@ -1,21 +1,19 @@
 """One TLS connection of a client, and the datagrams that belong to it: the server's side of a TCRP/2 session.
 
-```
- HELLO -- HELLO.0 --> AUTH -- AUTH.0 --> COMMITTING -- committed --> OPEN -- CLOSE, fault, both ways lost --> OVER
-```
-
-What a client asks for is handed on as events; whoever takes them answers with ``reply`` and ``refuse``.
+``SESSION_STEPS`` says how far it comes. What a client asks for is handed on as events; whoever takes them answers with
+``reply`` and ``refuse``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from ocm.errors import RemoteProtocolError
+from ocm.errors import JournalFailed, RemoteProtocolError
 from ocm.protocol.address import Address
 from ocm.protocol.entry import Refusal
 from ocm.protocol.limits import Limits
@@ -68,6 +66,33 @@ class SessionState(Enum):
     COMMITTING = "committing"
     OPEN = "open"
     OVER = "over"
+
+
+class SessionStep(Enum):
+    """What takes a session further."""
+
+    HELLO = "HELLO.0"
+    AUTH = "AUTH.0"
+    KNOWN = "secret stored: AUTH.2"
+    LOST = "TLS is lost"
+    BOTH_LOST = "TLS and UDP are lost"
+    CLOSE = "CLOSE of either side"
+
+
+SESSION_STEPS: Final[Mapping[tuple[SessionState, SessionStep], SessionState]] = {
+    (SessionState.HELLO, SessionStep.HELLO): SessionState.AUTH,
+    (SessionState.AUTH, SessionStep.AUTH): SessionState.COMMITTING,
+    (SessionState.COMMITTING, SessionStep.KNOWN): SessionState.OPEN,
+    (SessionState.HELLO, SessionStep.LOST): SessionState.OVER,
+    (SessionState.AUTH, SessionStep.LOST): SessionState.OVER,
+    (SessionState.COMMITTING, SessionStep.LOST): SessionState.OVER,
+    (SessionState.OPEN, SessionStep.BOTH_LOST): SessionState.OVER,
+    (SessionState.HELLO, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.AUTH, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.COMMITTING, SessionStep.CLOSE): SessionState.OVER,
+    (SessionState.OPEN, SessionStep.CLOSE): SessionState.OVER,
+}
+"""Every step. A session that breaks a rule is closed, too. The drawing in docs/ is made from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +164,8 @@ class ModernSession:
         """Requests that wait for an answer."""
         self.publishing: dict[ModernLink, None] = {}
         """Doors with messages to be taken; whoever takes them empties it."""
-        self.refused_since_s = now_s
-        self.refused = 0
-        """Messages refused as too many, since ``refused_since_s``."""
+        self.digest = b""
+        """SHA-256 of the resume secret that the client was given in this session."""
         self.channel: Channel | None = None
         """Frames, once the client is known."""
         self._server_key = server_key
@@ -155,9 +179,13 @@ class ModernSession:
         self._peer_id = b""
         self._ready: deque[ModernLink] = deque()
         self._held: Load | None = None
+        self._slow: deque[Iterator[bytes]] = deque()
+        self._farewell: Closing | None = None
         self._next_handle = 1
         self._head_s: float | None = None
-        self._udp_port = 0
+        self._heard_s = now_s
+        self._silent_s = now_s + limits.session_timeout_s
+        self._unreadable_s: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -165,37 +193,48 @@ class ModernSession:
         return self.state is SessionState.OVER
 
     @property
-    def waiting_size(self) -> int:
-        """Bytes of answers that the driver has not taken yet."""
-        return len(self._out)
+    def is_crowded(self) -> bool:
+        """Whether so much waits to be written that answers are to be short."""
+        return len(self._out) > self._limits.send_buffer_max
 
     # --- the TLS connection -------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes, *, now_s: float) -> list[SessionEvent]:
-        """Take decrypted bytes; return what the client wants, oldest first. What breaks the rules ends the session."""
-        events: list[SessionEvent] = []
+    def events(self, data: bytes, *, now_s: float) -> Iterator[SessionEvent]:
+        """Take decrypted bytes; give what the client wants, oldest first: each before what came behind it is read.
+
+        So it has to be iterated to its end. What breaks the rules ends the session.
+        """
+        if self.is_over:
+            return
+        self._heard_s = now_s
         self._reader.feed(data)
         try:
-            while not self.is_over and (record := self._reader.next()) is not None:
+            while (record := self._next_record()) is not None:
                 event = self._on_record(record, now_s)
                 if event is not None:
-                    events.append(event)
+                    yield event
+                self._look(now_s)  # what comes behind a broken rule or a goodbye counts no more
         except RemoteProtocolError as error:
             self.close(CloseCode.PROTOCOL, str(error))
         self._look(now_s)
-        return events
 
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the connection is gone: what is left of the session lives on datagrams."""
-        if self.channel is None:
-            self.state = SessionState.OVER
-        else:
+        self._out.clear()
+        self._slow.clear()
+        if self.channel is not None:
             self.channel.stream_lost(now_s=now_s)
             self._look(now_s)
+        elif not self.is_over:
+            self._step(SessionStep.LOST)
 
     def data_to_send(self, *, space: int, now_s: float) -> bytes:
-        """Return bytes to be written now: answers first, whatever ``space`` says, then about so much of frames."""
+        """Return bytes to be written now: answers first, then frames, in all about ``space``.
+
+        Short answers are written whatever it says; there are only so many of them.
+        """
         if self.channel is not None and not self.is_over:
+            self._answer_on(space)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
         data = bytes(self._out)
@@ -213,10 +252,13 @@ class ModernSession:
         return opened
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
-        """Return what is to be sent by datagram now."""
-        if self.channel is None or self.is_over:
+        """Return what is to be sent by datagram now; of a session that is over, once, that it is."""
+        if self.channel is None:
             return []
-        return self.channel.datagrams_to_send(now_s=now_s)
+        if not self.is_over:
+            return self.channel.datagrams_to_send(now_s=now_s)
+        farewell, self._farewell = self._farewell, None
+        return [] if farewell is None else self.channel.close(farewell.code, farewell.reason)
 
     # --- time -------------------------------------------------------------------------------------------
 
@@ -224,7 +266,7 @@ class ModernSession:
         """When ``handle_timeout`` has something to do."""
         if self.channel is None or self.is_over:
             return None
-        times = (self.channel.next_timeout_s(), self._head_s)
+        times = (self.channel.next_timeout_s(), self._head_s, self._silent_s, self._unreadable_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> None:
@@ -236,6 +278,13 @@ class ModernSession:
             self._head_s = None
             for link in self.links.values():
                 link.show_head()
+        if self._silent_s <= now_s:
+            heard_s = max(self._heard_s, self.channel.heard_s)
+            self._silent_s = heard_s + self._limits.session_timeout_s
+        if self._silent_s <= now_s:
+            self.close(CloseCode.IDLE, "nothing was heard for too long")
+        if self._unreadable_s is not None:
+            self.close(CloseCode.GOING_AWAY, "the log cannot be read just now")
         self._look(now_s)
 
     # --- answers ----------------------------------------------------------------------------------------
@@ -244,8 +293,8 @@ class ModernSession:
         """Say that the client is known: the journal has its new secret."""
         assert self._secrets is not None, "HELLO comes before AUTH"
         self.client = client
+        self.digest = hashlib.sha256(secret).digest()
         self.connection_id = self._randomness(CONNECTION_ID_SIZE)
-        self._udp_port = udp_port
         self.channel = Channel(
             Direction.TO_CLIENT,
             self._secrets,
@@ -256,7 +305,7 @@ class ModernSession:
             now_s=now_s,
         )
         self._secrets = None
-        self.state = SessionState.OPEN
+        self._step(SessionStep.KNOWN)
         self._reader.payload_size_max = PAYLOAD_SIZE_MAX
         self.reply(
             Op.AUTH,
@@ -278,17 +327,24 @@ class ModernSession:
         denied = Denied(id=number, code=int(why), message=message, wait_ms=round(wait_s * 1000))
         self._write(write_record(op, Stage.STATUS, denied))
 
-    def write_frames(self, frames: bytes) -> None:
-        """Send frames over TLS, in front of what is answered next."""
-        self._write(write_frames_record(frames))
+    def answer_slowly(self, records: Iterator[bytes]) -> None:
+        """Answer a request with several records, or a long one: each is made when there is room for it."""
+        self._slow.append(records)
+        self._stir(self)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the session, and say why."""
         if self.is_over:
             return
-        self._write(write_record(Op.CLOSE, Stage.REQUEST, Closing(code=code, reason=reason)))
+        self._farewell = Closing(code=code, reason=reason)
+        self._write(write_record(Op.CLOSE, Stage.REQUEST, self._farewell))
         self.closing = code
-        self.state = SessionState.OVER
+        self._step(SessionStep.CLOSE)
+
+    def disown(self) -> None:
+        """Seal nothing any more: another process has the same keys."""
+        if self.channel is not None:
+            self.channel.lane.disown()
 
     # --- rooms ------------------------------------------------------------------------------------------
 
@@ -302,10 +358,8 @@ class ModernSession:
 
     def unseat(self, link: ModernLink) -> None:
         """Let a door speak through this session no more."""
-        if self.links.get(link.handle) is link:
-            del self.links[link.handle]
-        if link.carrier is self:
-            link.detach()
+        del self.links[link.handle]
+        link.detach()
 
     def wake(self, link: ModernLink) -> None:
         """Hear that a door has something to send."""
@@ -317,16 +371,25 @@ class ModernSession:
 
     def peek(self, *, now_s: float) -> Load | None:
         """Return the next frame of the next room, round robin."""
-        while self._held is None and self._ready:
-            link = self._ready[0]
-            self._held = link.next() if link.carrier is self else None
-            if self._held is None:
-                self._ready.popleft()
+        if self._held is not None or self._unreadable_s is not None:
+            return self._held
+        ready = self._ready
+        while ready:
+            link = ready[0]
+            try:
+                held = self._held = link.next() if link.carrier is self else None
+            except JournalFailed:  # there may be others that can be read, but this one would wait for ever
+                self._unreadable_s = now_s
+                return None
+            if held is None:
+                ready.popleft()
                 continue
-            self._ready.rotate(-1)
-            if isinstance(self._held.key, int):
+            if len(ready) > 1:
+                ready.rotate(-1)
+            if isinstance(held.key, int):
                 self._head_s = now_s + HEAD_AFTER_S
-        return self._held
+            return held
+        return None
 
     def pop(self) -> None:
         """Hear that it is on its way."""
@@ -351,8 +414,11 @@ class ModernSession:
         match frame:
             case Publish(room=handle):
                 link = self.links.get(handle)
-                if link is None:
+                if link is None or self.is_over:
                     return True  # it has left since
+                if link.floods(frame, self._limits, now_s=now_s):
+                    self.close(CloseCode.FLOOD, "ten times more was published than is granted")
+                    return True
                 kept = link.publish(frame)
                 if kept:
                     self.publishing[link] = None
@@ -371,6 +437,24 @@ class ModernSession:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
+    def _step(self, step: SessionStep) -> None:
+        self.state = SESSION_STEPS[self.state, step]
+
+    def _next_record(self) -> ControlRecord | None:
+        return None if self.is_over else self._reader.next()
+
+    def _answer_on(self, space: int) -> None:
+        """Go on with answers that are long."""
+        while self._slow and len(self._out) < space:
+            record = next(self._slow[0], None)
+            if record is None:
+                self._slow.popleft()
+                self.requests -= 1
+            else:
+                self._out += record
+        if self._slow and space > 0:
+            self._stir(self)
+
     def _write(self, record: bytes) -> None:
         if not self.is_over:
             self._out += record
@@ -388,13 +472,13 @@ class ModernSession:
         match self.state, payload:
             case _, Closing(code=code):
                 self.closing = CloseCode.of(code)
-                self.state = SessionState.OVER
+                self._step(SessionStep.CLOSE)
                 return None
             case SessionState.HELLO, Hello():
                 self._greet(record.whole, payload)
                 return None
             case SessionState.AUTH, Authenticate():
-                self.state = SessionState.COMMITTING
+                self._step(SessionStep.AUTH)
                 return Authenticates(payload)
             case SessionState.OPEN, _:
                 return self._on_request(record, payload)
@@ -446,7 +530,7 @@ class ModernSession:
             server_secret=secret,
         )
         self._peer_id = bytes.fromhex(hello.connection)
-        self.state = SessionState.AUTH
+        self._step(SessionStep.HELLO)
 
     def _look(self, now_s: float) -> None:
         """See whether the channel has come to its end."""
@@ -457,6 +541,6 @@ class ModernSession:
             self.close(CloseCode.PROTOCOL, str(channel.fault))
         elif channel.farewell is not None:
             self.closing = CloseCode.of(channel.farewell.code)
-            self.state = SessionState.OVER
+            self._step(SessionStep.CLOSE)
         elif channel.is_dead:
-            self.state = SessionState.OVER
+            self._step(SessionStep.BOTH_LOST)

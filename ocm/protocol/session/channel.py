@@ -243,6 +243,11 @@ class Channel:
         if self._pulse is not None:
             self._pulse.hear(now_s=now_s)
 
+    def say_stream(self, *, now_s: float) -> None:
+        """Note that something was sent over the TLS connection that is to be answered."""
+        if self._pulse is not None:
+            self._pulse.say(now_s=now_s)
+
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the TLS connection is gone: the session lives on datagrams, if it can."""
         if not self.stream_up:
@@ -299,7 +304,7 @@ class Channel:
             self._pulse.say(now_s=now_s)
         return payloads
 
-    def close(self, code: int, reason: str, *, now_s: float) -> list[tuple[Address, bytes]]:
+    def close(self, code: int, reason: str) -> list[tuple[Address, bytes]]:
         """Return the datagram that says that the session ends, where one can be sent. The record is the owner's."""
         target = self.whereabouts.current
         if target is None or self.lane.is_blocked or self.path.state is PathState.NONE:
@@ -478,10 +483,12 @@ class Channel:
         """Take the frames of one datagram."""
         loads: list[Load] = []
         space = DATAGRAM_SPACE
-        while len(loads) < FRAMES_MAX - 1 and (load := self._peek(now_s)) is not None and len(load.data) <= space:
-            self._traffic.pop()
+        traffic, load = self._traffic, self._peek(now_s)
+        while load is not None and (size := len(load.data)) <= space and len(loads) < FRAMES_MAX - 1:
+            traffic.pop()
             loads.append(load)
-            space -= len(load.data)
+            space -= size
+            load = traffic.peek(now_s=now_s)  # what is too large for any datagram ends this one, and is put aside then
         return tuple(loads)
 
     def _peek(self, now_s: float) -> Load | None:

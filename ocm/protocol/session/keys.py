@@ -50,9 +50,19 @@ def session_secrets(
         client_secret: 32 random bytes of the client, from HELLO.0.
         server_secret: 32 random bytes of the server, from HELLO.1.
     """
-    said = hashlib.sha256(b"tcrp2" + hello + answer + hashlib.sha256(server_key).digest()).digest()
-    extracted = hmac.digest(said, client_secret + server_secret, "sha256")  # HKDF-Extract, RFC 5869 section 2.2
+    said = transcript_hash(hello=hello, answer=answer, server_key=server_key)
+    extracted = extract(said, client_secret, server_secret)
     return SessionSecrets(*(_expand(extracted, f"tcrp2 {way.value} secret", SECRET_SIZE) for way in Direction))
+
+
+def transcript_hash(*, hello: bytes, answer: bytes, server_key: bytes) -> bytes:
+    """Return what both sides saw, in 32 bytes: of another conversation, or with another server, nothing opens."""
+    return hashlib.sha256(b"tcrp2" + hello + answer + hashlib.sha256(server_key).digest()).digest()
+
+
+def extract(said: bytes, client_secret: bytes, server_secret: bytes) -> bytes:
+    """Return what all secrets of a session are expanded from (HKDF-Extract, RFC 5869 section 2.2)."""
+    return hmac.digest(said, client_secret + server_secret, "sha256")
 
 
 class EpochKey:
@@ -62,8 +72,8 @@ class EpochKey:
 
     def __init__(self, secret: bytes) -> None:
         """Derive from the epoch's secret."""
-        self._cipher: Final = AESGCM(_expand(secret, "tcrp2 key", SECRET_SIZE))
-        self._iv: Final = int.from_bytes(_expand(secret, "tcrp2 iv", IV_SIZE), "big")
+        self._cipher: Final = AESGCM(key_of(secret))
+        self._iv: Final = int.from_bytes(iv_of(secret), "big")
 
     def seal(self, packet_number: int, frames: bytes, header: bytes) -> bytes:
         """Return the sealed frames and their tag. A number is sealed once and never again."""
@@ -72,6 +82,16 @@ class EpochKey:
     def open(self, packet_number: int, sealed: bytes, header: bytes) -> bytes:
         """Return the frames. Raises ``cryptography.exceptions.InvalidTag``."""
         return self._cipher.decrypt((self._iv ^ packet_number).to_bytes(IV_SIZE, "big"), sealed, header)
+
+
+def key_of(secret: bytes) -> bytes:
+    """Return the cipher's key of the epoch with this secret."""
+    return _expand(secret, "tcrp2 key", SECRET_SIZE)
+
+
+def iv_of(secret: bytes) -> bytes:
+    """Return what the nonces of the epoch with this secret are made of: each is this XOR the packet number."""
+    return _expand(secret, "tcrp2 iv", IV_SIZE)
 
 
 def next_secret(secret: bytes) -> bytes:

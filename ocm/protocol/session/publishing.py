@@ -31,14 +31,23 @@ class Status(IntEnum):
     """What became of a message: below 16 it may be tried again, from 16 on never."""
 
     ACCEPTED = 0
+    """It stands in the room's log."""
     RATE_LIMITED = 1
+    """The member says more than it may."""
     STORAGE = 2
+    """The log could not be written."""
     UNAVAILABLE = 3
+    """Too much waits to be written."""
     TOO_LARGE = 16
+    """The body is larger than the server takes."""
     INVALID = 17
+    """Not a text: another kind, empty, or not UTF-8."""
     FORBIDDEN = 18
+    """The member may not say this."""
     CLOSED = 19
+    """The member is not in the room any more, or the room is closed."""
     ID_REUSED = 20
+    """Another message had this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +55,10 @@ class Settled:
     """What a message's author is told, in the order of posting."""
 
     message_id: int
-    status: int
-    """0: in the room; else why it was refused for good."""
+    status: int | None
+    """0: in the room; None: nobody can say any more; else why it was refused for good."""
     seq: int
-    """Its place in the room's log; 0 when it was refused."""
+    """Its place in the room's log; 0 when it is not known to stand there."""
 
 
 @dataclass(slots=True)
@@ -71,6 +80,8 @@ class Publisher:
         self._not_before_s: float | None = None
         self.stored_up_to = MESSAGE_ID_MAX
         """Messages above are not stored yet, and do not leave."""
+        self.sent_up_to = 0
+        """Messages above never left: no server can have them."""
 
     @property
     def lowest_id(self) -> int:
@@ -98,12 +109,15 @@ class Publisher:
         self._posted[message_id] = _Posted(kind, body)
         self._last_id = max(self._last_id, message_id)
 
-    def forget(self, up_to: int) -> list[int]:
-        """Give up the messages up to ``up_to`` whose fate is not known; return their ids."""
-        forgotten = [message_id for message_id in self._posted if message_id <= up_to]
-        for message_id in forgotten:
-            del self._posted[message_id]
-        return forgotten
+    def forget(self, up_to: int) -> list[Settled]:
+        """Give up the messages up to ``up_to`` whose fate is not known; return what there is to tell the author now.
+
+        Those are never sent again. What was known already of others is told, too, where it waited for them.
+        """
+        for message_id, posted in self._posted.items():
+            if message_id <= up_to and posted.settled is None:
+                posted.settled = Settled(message_id, None, 0)
+        return self._tell()
 
     def rewind(self) -> None:
         """Hear that whatever was sent and not answered may be lost."""
@@ -134,6 +148,7 @@ class Publisher:
             is_due = posted.sent_s is None or posted.sent_s + SILENCE_S <= now_s
             if posted.settled is None and is_due:
                 posted.sent_s = now_s
+                self.sent_up_to = max(self.sent_up_to, message_id)
                 return Publish(self._room, message_id, posted.kind, posted.body)
         return None
 
@@ -168,9 +183,12 @@ class Publisher:
         return self._tell()
 
     def hear(self, message: Message) -> list[Settled]:
-        """Take our own message as it came back with the log: that settles it, too."""
+        """Take our own message as it came back with the log: that settles it, too.
+
+        One with other words is of a life that we do not remember: what became of ours is the server's to say.
+        """
         posted = self._posted.get(message.message_id)
-        if posted is None or posted.settled is not None:
+        if posted is None or posted.settled is not None or (posted.kind, posted.body) != (message.kind, message.body):
             return []
         posted.settled = Settled(message.message_id, Status.ACCEPTED, message.seq)
         return self._tell()
@@ -214,6 +232,7 @@ class Intake:
         self.mark = mark
         """The highest id that is settled: all below are too."""
         self._taken_up_to = mark
+        self._floor = mark
         self._held: dict[int, Publish] = {}
         self._held_bytes = 0
         self._taken: OrderedDict[int, bytes] = OrderedDict()
@@ -224,27 +243,26 @@ class Intake:
 
     def raise_to(self, lowest_id: int) -> None:
         """Hear the lowest id still to come: those below will never come, and are not waited for."""
-        if not self._taken and lowest_id - 1 > self.mark:
-            self.mark = self._taken_up_to = lowest_id - 1
-            self._deferred = None
-            for message_id in [message_id for message_id in self._held if message_id < lowest_id]:
-                self._held_bytes -= len(self._held.pop(message_id).body)
+        self._floor = max(self._floor, lowest_id - 1)
+        self._raise()
 
     def offer(self, publish: Publish) -> Published | None:
         """Take what came; return the answer where there is one at once."""
         message_id = publish.message_id
         if message_id <= self.mark:
             return self._answer_again(publish)
-        if message_id <= self._taken_up_to:
-            return None  # its answer is under way
+        if message_id <= self._taken_up_to:  # its answer is under way
+            is_same = self._taken[message_id] == _digest(publish)
+            return None if is_same else Published(publish.room, message_id, Status.ID_REUSED, 0, 0)
+        if message_id > self.mark + UNSETTLED_MAX:
+            return None  # sent again when those before it are settled
         if self._deferred is not None:
             deferred_id, status, wait_ms = self._deferred
             if message_id != deferred_id:
                 return Published(publish.room, message_id, status, 0, wait_ms)
             self._deferred = None
-        is_far = message_id > self._taken_up_to + UNSETTLED_MAX
-        if is_far or self._held_bytes + len(publish.body) > HELD_BYTES_MAX:
-            return None  # sent again when those before it are settled
+        if self._held_bytes + len(publish.body) > HELD_BYTES_MAX:
+            return None  # likewise
         if message_id not in self._held:
             self._held[message_id] = publish
             self._held_bytes += len(publish.body)
@@ -285,6 +303,7 @@ class Intake:
         self._answers[message_id] = answer
         if len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
+        self._raise()
         return Published(room, message_id, status, seq, time_ms)
 
     def fail(self, room: int, *, wait_ms: int) -> list[Published]:
@@ -297,7 +316,17 @@ class Intake:
         held = sorted(self._held)
         self._held.clear()
         self._held_bytes = 0
+        self._raise()
         return [Published(room, message_id, Status.STORAGE, 0, wait_ms) for message_id in (*taken, *held)]
+
+    def _raise(self) -> None:
+        """Go on above the ids that will never come; not while one is on its way into the journal."""
+        if self._taken or self._floor <= self.mark:
+            return
+        self.mark = self._taken_up_to = self._floor
+        self._deferred = None
+        for message_id in [message_id for message_id in self._held if message_id <= self.mark]:
+            self._held_bytes -= len(self._held.pop(message_id).body)
 
     def _answer_again(self, publish: Publish) -> Published | None:
         known = self._answers.get(publish.message_id)

@@ -21,6 +21,12 @@ TELL_AFTER: Final = 64
 """Entries taken before the server is told at once."""
 TELL_AFTER_S: Final = 0.1
 """How long it may otherwise not be told."""
+SEQ_MAX: Final = 2**53 - 1
+"""No log grows so long; places in it stay exact in JSON."""
+READY_MAX: Final = 4 * ENTRIES_MAX
+"""Entries and gaps that may wait to be read: no honest server gets there, for what is unread stops its credit."""
+_CREDIT_MAX: Final = 2**16 - 1
+"""What a RECEIVED has room for: more is wanted only where a server begins far before what was read."""
 RETENTION: Final = 1
 """The reason of a gap: these entries are no longer kept."""
 
@@ -42,6 +48,7 @@ class Receiver:
         self._ready: deque[Delivered] = deque()
         self._up_to = last
         self._read_up_to = last
+        self._brought_up_to = last
         self._told = Received(room, last, ENTRIES_MAX)
         self._due_s: float | None = None
 
@@ -55,32 +62,53 @@ class Receiver:
         """Whether ``read`` has something to return."""
         return bool(self._ready)
 
-    def attach(self, room: int, *, now_s: float) -> None:
-        """Go on in another session, which knows the room by handle ``room``: it is told at once where we are."""
+    @property
+    def read_up_to(self) -> int:
+        """The entry up to which all was read: a server that goes on behind it sends nothing that cannot be kept."""
+        return self._read_up_to
+
+    def attach(self, room: int, *, start: int, now_s: float) -> None:
+        """Go on in another session, which knows the room by handle ``room``: it is told at once where we are.
+
+        It goes on behind entry ``start``. What we have of that comes again, and is not said to have come before it
+        does: the server takes nothing for come that it has not sent.
+        """
         self._room = room
+        self._brought_up_to = start
+        self.tell_again(now_s=now_s)
+
+    def tell_again(self, *, now_s: float) -> None:
+        """Hear that what the server was told may be lost: it is told at once where we are."""
         self._told = self._now()
         self._due_s = now_s
 
     def receive(self, message: Message, *, now_s: float) -> bool:
-        """Take an entry; return False when it could not be kept, since it is more than the server may send."""
-        if message.seq <= self._up_to:
-            return True
-        if message.seq > self._read_up_to + ENTRIES_MAX:
-            return False
-        self._early.setdefault(message.seq, message)
+        """Take an entry; return False when it could not be kept, since it is more than the server may send.
+
+        Raises ``RemoteProtocolError`` for a place that no log has.
+        """
+        if message.seq > SEQ_MAX:
+            raise RemoteProtocolError("an entry behind the end of every log")
+        if message.seq > self._up_to:
+            if message.seq > self._read_up_to + ENTRIES_MAX:
+                return False
+            self._early.setdefault(message.seq, message)
+        self._brought_up_to = max(self._brought_up_to, message.seq)
         self._move_on(now_s)
         return True
 
     def miss(self, gap: Gap, *, now_s: float) -> None:
         """Hear that entries will not come. Those of them that did come are given all the same.
 
-        Raises ``RemoteProtocolError`` for more gaps than any log has.
+        Raises ``RemoteProtocolError`` for more gaps than any log has, or one behind the end of every log.
         """
-        if gap.last <= self._up_to or gap in self._gaps:
-            return
-        if len(self._gaps) >= ENTRIES_MAX:
-            raise RemoteProtocolError("too many gaps")
-        self._gaps.append(gap)
+        if gap.last > SEQ_MAX:
+            raise RemoteProtocolError("a gap behind the end of every log")
+        if gap.last > self._up_to and gap not in self._gaps:
+            if len(self._gaps) >= ENTRIES_MAX or len(self._ready) >= READY_MAX:
+                raise RemoteProtocolError("too many gaps")
+            self._gaps.append(gap)
+        self._brought_up_to = max(self._brought_up_to, gap.last)
         self._move_on(now_s)
 
     def read(self, *, now_s: float) -> Delivered | None:
@@ -120,9 +148,17 @@ class Receiver:
             if gap is None:
                 break
             self._up_to = min([gap.last, *(seq - 1 for seq in self._early)])
-            self._ready.append(Gap(self._room, following, self._up_to, gap.reason))
+            self._append_gap(Gap(self._room, following, self._up_to, gap.reason))
         self._gaps = [gap for gap in self._gaps if gap.last > self._up_to]
         self._schedule(now_s)
+
+    def _append_gap(self, gap: Gap) -> None:
+        """Let a gap wait to be read, as one with that before it where they are alike: a flood of them takes no room."""
+        before = self._ready[-1] if self._ready else None
+        if isinstance(before, Gap) and before.reason == gap.reason:
+            self._ready[-1] = before._replace(last=gap.last)
+        else:
+            self._ready.append(gap)
 
     def _schedule(self, now_s: float) -> None:
         now = self._now()
@@ -136,7 +172,9 @@ class Receiver:
 
     def _now(self) -> Received:
         """The edge, ``up_to + credit``, never falls: it lies ``ENTRIES_MAX`` behind what was read."""
-        return Received(self._room, self._up_to, max(0, self._read_up_to + ENTRIES_MAX - self._up_to))
+        up_to = min(self._up_to, self._brought_up_to)
+        credit = self._read_up_to + ENTRIES_MAX - up_to
+        return Received(self._room, up_to, min(max(0, credit), _CREDIT_MAX))
 
 
 class Cursor:
@@ -177,7 +215,8 @@ class Cursor:
             return Gap(self._room, first, min(self._oldest - 1, self._head), RETENTION)
         if self._lost:
             return first
-        if first > self._head or first > self._edge or self._bytes >= BYTES_MAX:
+        edge = min(self._edge, self._up_to + ENTRIES_MAX)  # more credit than that is not used
+        if first > self._head or first > edge or self._bytes >= BYTES_MAX:
             return None
         return first
 
@@ -193,7 +232,8 @@ class Cursor:
             return
         if self._lost and self._lost[0] == what:
             heapq.heappop(self._lost)
-        self._next = max(self._next, what + 1)
+        if what >= self._next:  # no max(): a call costs as much as all the rest, and this is once for each delivery
+            self._next = what + 1
         self._sent_up_to = max(self._sent_up_to, what)
         self._bytes += size - self._sizes.get(what, 0)
         self._sizes[what] = size

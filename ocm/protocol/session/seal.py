@@ -9,7 +9,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.session.keys import EpochKey, Randomness, epoch_of, next_secret
+from ocm.protocol.session.keys import EPOCH_BITS, EpochKey, Randomness, epoch_of, next_secret
 from ocm.protocol.session.window import ReplayWindow
 from ocm.protocol.wire.sealed import (
     FRAMES_SIZE_MAX,
@@ -56,8 +56,8 @@ class Sealer:
     @property
     def is_blocked(self) -> bool:
         """Whether nothing can be sealed just now: the next epoch begins when a packet of this one was acknowledged."""
-        epoch = epoch_of(self.next_number)
-        return self._disowned or self.next_number > PACKET_NUMBER_MAX or (epoch > self._acknowledged_epoch + 1)
+        number = self.next_number  # asked many times for each packet: the epoch is not asked for, but shifted here
+        return number >> EPOCH_BITS > self._acknowledged_epoch + 1 or number > PACKET_NUMBER_MAX or self._disowned
 
     def seal(self, frames: bytes) -> tuple[int, bytes]:
         """Return a packet number and the datagram that carries ``frames`` under it.

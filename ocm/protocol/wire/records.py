@@ -80,6 +80,7 @@ Hex32: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """32 bytes."""
 UInt32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 UInt53: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+MessageId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 ShortText: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
 Ids: TypeAlias = Annotated[list[int], msgspec.Meta(max_length=16)]
 
@@ -95,8 +96,11 @@ class Hello(Payload, frozen=True, kw_only=True):
     """HELLO.0, of the client: what it speaks, and its half of the keys."""
 
     versions: Ids
+    """Versions of the protocol that the client speaks."""
     suites: Ids
+    """Cipher suites that it knows."""
     secret: Hex32
+    """32 random bytes: the client's half of the keys."""
     connection: Hex8
     """The connection id that the client wants to find in datagrams to it."""
 
@@ -105,8 +109,11 @@ class Greeting(Payload, frozen=True, kw_only=True):
     """HELLO.1, of the server: what it chose, its half of the keys, and what it grants."""
 
     version: int
+    """The one that is spoken, of those offered."""
     suite: int
+    """The one that is used, of those offered."""
     secret: Hex32
+    """32 random bytes: the server's half of the keys."""
     durability: ShortText
     """What a message in a durable room survives: ``memory`` nothing, ``disk`` a kill or a loss of power."""
     burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -121,6 +128,7 @@ class Authenticate(Payload, frozen=True, kw_only=True):
     """AUTH.0: who is there. Without a client id somebody new."""
 
     client: Hex16 | None = None
+    """The client id that the server once gave."""
     secret: Hex32 | None = None
     """The resume secret that came with the id."""
 
@@ -129,6 +137,7 @@ class Authenticated(Payload, frozen=True, kw_only=True):
     """AUTH.2: you are known."""
 
     client: Hex16
+    """Who the client is from now on."""
     resumed: bool
     """Whether this is the client id that was asked for."""
     secret: Hex32
@@ -136,7 +145,7 @@ class Authenticated(Payload, frozen=True, kw_only=True):
     connection: Hex8
     """The connection id that the server wants to find in datagrams to it."""
     udp_port: Annotated[int, msgspec.Meta(ge=0, lt=65536)]
-    """0: none; everything travels over TLS."""
+    """Where datagrams go. 0: nowhere; everything travels over TLS."""
 
 
 class Stored(Payload, frozen=True, kw_only=True):
@@ -149,36 +158,49 @@ class Create(Payload, frozen=True, kw_only=True):
     id: UInt32
     """Told again in the answer; every request has one, and several may wait for answers."""
     room: str
+    """Its name."""
     user: str
+    """The name to be known by in the room."""
     access: str = "modern"
+    """Who may enter."""
     lifetime: str = "close"
+    """What becomes of the room without its host."""
     durable: bool = True
-    lowest: UInt53 = 1
+    """Whether its log is to outlive the server's process, where the server can do that."""
+    lowest: MessageId = 1
     """The lowest message id still to come: those below never will."""
     password: str | None = None
+    """For the program that runs the server."""
 
 
 class Join(Payload, frozen=True, kw_only=True):
     """JOIN.0. Who is a member still takes its place again."""
 
     id: UInt32
+    """Told again in the answer."""
     room: str
+    """Its name."""
     user: str
+    """The name to be known by in the room."""
     log: Hex16 | None = None
-    """The log that was read before; None: none was."""
+    """The log that was read before, if one was."""
     last: UInt53 = 0
     """The entry of that log up to which all was read."""
-    lowest: UInt53 = 1
+    lowest: MessageId = 1
+    """The lowest message id still to come: those below never will."""
     password: str | None = None
+    """For the program that runs the server."""
 
 
 class Denied(Payload, frozen=True, kw_only=True):
     """Stage 1 of every request: no."""
 
     id: UInt32 = 0
+    """That of the request."""
     code: int
-    """A number of ``entry.Refusal``."""
+    """Why: a status code."""
     message: ShortText = ""
+    """The same in English, for people."""
     wait_ms: UInt53 = 0
     """Above 0: when to ask again."""
 
@@ -187,7 +209,9 @@ class MemberRow(msgspec.Struct, frozen=True, array_like=True):
     """One member of a room: a list of these three."""
 
     id: UInt32
+    """Member id."""
     name: str
+    """The member's name."""
     flags: int = 0
     """Bit 0: speaks the classic profile, unencrypted; bit 1: has no connection just now."""
 
@@ -200,11 +224,13 @@ class Seated(Payload, frozen=True, kw_only=True):
     """CREATE.2 and JOIN.2: you are a member."""
 
     id: UInt32
+    """That of the request."""
     member: UInt32
+    """Our member id."""
     handle: UInt32
     """What frames of this session call the room."""
     log: Hex16
-    """The incarnation: names this log of the room (section 6)."""
+    """The incarnation: names this log of the room. Another room of that name has another one."""
     head: UInt53
     """The last entry of the log."""
     oldest: UInt53
@@ -216,84 +242,114 @@ class Seated(Payload, frozen=True, kw_only=True):
     resumed: bool
     """Whether we were a member all the time, so that what we sent is remembered."""
     access: str
+    """Who may enter."""
     lifetime: str
+    """What becomes of the room without its host."""
     durable: bool
+    """Whether its log was asked to outlive the server's process."""
     host: UInt32
     """Member id of the host; 0: nobody."""
     members: list[MemberRow]
     """In the order of joining: a first page. Ask MEMBERS for the rest."""
     more: bool = False
+    """Whether there are others."""
 
 
 class History(Payload, frozen=True, kw_only=True):
     """HISTORY.0: entries of the log to read back, as MESSAGE frames with the history flag. Moves no cursor."""
 
     id: UInt32
+    """Told again in the answer."""
     handle: UInt32
+    """The room."""
     first: UInt53
+    """The first entry."""
     count: Annotated[int, msgspec.Meta(ge=1, le=256)]
+    """How many entries."""
 
 
 class Pages(Payload, frozen=True, kw_only=True):
     """HISTORY.2: these went out before this."""
 
     id: UInt32
+    """That of the request."""
     handle: UInt32
+    """The room."""
     count: int
+    """How many entries went out."""
     oldest: UInt53
+    """The oldest entry that can still be had."""
     head: UInt53
+    """The last entry of the log."""
 
 
 class RoomRequest(Payload, frozen=True, kw_only=True):
     """LEAVE.0 and END.0 (close the room; the host's right)."""
 
     id: UInt32
+    """Told again in the answer."""
     handle: UInt32
+    """The room."""
 
 
 class Members(Payload, frozen=True, kw_only=True):
     """MEMBERS.0: who is in the room, behind the member ``after``."""
 
     id: UInt32
+    """Told again in the answer."""
     handle: UInt32
+    """The room."""
     after: UInt32 = 0
+    """A member id; 0: from the first."""
 
 
 class MemberPage(Payload, frozen=True, kw_only=True):
     """MEMBERS.2."""
 
     id: UInt32
+    """That of the request."""
     members: list[MemberRow]
+    """In the order of joining."""
     more: bool = False
+    """Whether there are others behind these."""
 
 
 class Kick(Payload, frozen=True, kw_only=True):
     """KICK.0: remove a member; the host's right."""
 
     id: UInt32
+    """Told again in the answer."""
     handle: UInt32
+    """The room."""
     member: UInt32
+    """Member id of who is to go."""
 
 
 class Raise(Payload, frozen=True, kw_only=True):
     """RAISE.0: make the room ``modern``; the host's right. There is no way back."""
 
     id: UInt32
+    """Told again in the answer."""
     handle: UInt32
+    """The room."""
     access: str
+    """``modern``."""
 
 
 class Done(Payload, frozen=True, kw_only=True):
     """Stage 2 of LEAVE, END, KICK and RAISE: so it is, and everybody was told."""
 
     id: UInt32
+    """That of the request."""
 
 
 class Closing(Payload, frozen=True, kw_only=True):
     """CLOSE.0, of either side: the session ends."""
 
     code: int
+    """Why: a close code."""
     reason: ShortText = ""
+    """The same in English, for people."""
 
 
 SCHEMAS: Final[dict[tuple[Op, Stage], type[Payload]]] = {

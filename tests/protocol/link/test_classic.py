@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 from hypothesis import example, given
@@ -22,6 +23,7 @@ from ocm.protocol.link.classic import (
     OcmForm,
     PlainForm,
     ReferenceForm,
+    restore_link,
     slowed,
     text_size_max,
 )
@@ -408,3 +410,57 @@ def test_what_stands_before_a_text_is_the_same_however_many_names_were_seen() ->
         name = f"user{number % 1500}"
         entry = Entry(1, 1, name, Kind.TEXT, b"hello", 0)
         assert form.encode(entry) == write_datagram(b"room1", name.encode(), b"hello")
+
+
+# --- after a restart ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", Form)
+@pytest.mark.parametrize("address", [TCP, make_address("2001:db8::1", 40000)])
+def test_a_door_is_made_again_from_what_a_journal_keeps_of_it(kind: Form, address: Address) -> None:
+    link = ClassicLink(kind, room="lobby", user="alice", token=TOKEN, address=address)
+    memo = link.memo()
+    assert TOKEN not in memo
+    restored = restore_link(memo, room="lobby", user="alice", names=False)
+    assert restored is not None
+    digest, again = restored
+    assert digest == sha256(TOKEN).digest()
+    assert (again.kind, again.form, again.address, again.room) == (kind, link.form, address, b"lobby")
+    assert (again.bound, again.token, again.text_size_max) == (False, b"", link.text_size_max)
+
+
+@pytest.mark.parametrize(
+    "memo", [b"", b"1", b"2" + bytes(39), b"1" + bytes(34), b"1\x00" + bytes(39), b"1\x03" + bytes(38)]
+)
+def test_what_is_no_memo_of_a_classic_door_makes_none(memo: bytes) -> None:
+    assert restore_link(memo, room="lobby", user="alice", names=False) is None
+
+
+def test_a_token_is_recalled_when_it_is_shown_and_opens_to_its_host_alone() -> None:
+    restored = restore_link(
+        ClassicLink(Form.OCM, room="lobby", user="alice", token=TOKEN, address=TCP).memo(),
+        room="lobby",
+        user="alice",
+        names=False,
+    )
+    assert restored is not None
+    digest, link = restored
+    link.member = Member(Room("lobby", 1, Limits()), 1, "alice", plaintext=True, now_s=0.0)
+    door = ClassicDoor(restored={digest: link})
+    said = write_datagram(b"lobby", TOKEN, b"hello")
+    elsewhere = make_address("10.0.0.2", 40001)
+    assert door.receive_batch([(write_datagram(b"lobby", OTHER, b"?"), UDP), (said, elsewhere)], now_s=1.0) == []
+    assert (door.counters.unknown_token, door.counters.wrong_address) == (1, 1)
+    [intent] = door.receive_batch([(said, UDP)], now_s=1.0)
+    assert intent.member is link.member
+    assert (link.token, link.address, door.restored) == (TOKEN, UDP, {})
+    door.forget(link)
+    assert door.links == {}
+    assert door.receive_batch([(said, UDP)], now_s=1.0) == []
+
+
+def test_a_door_that_was_not_recalled_can_be_forgotten() -> None:
+    one, other = (ClassicLink(Form.OCM, room="lobby", user="a", token=b"", address=TCP) for _ in range(2))
+    door = ClassicDoor(restored={b"one": one, b"other": other})
+    door.forget(one)
+    assert door.restored == {b"other": other}

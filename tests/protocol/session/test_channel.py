@@ -420,7 +420,7 @@ def assert_frozen(session: Session, side: Side) -> None:
         assert channel.datagrams_to_send(now_s=now_s) == []
         assert channel.records_to_send(space=9999, now_s=now_s) == []
     assert (channel.fault, channel.heard_s, side.traffic.taken) == (fault, heard_s, taken)
-    assert channel.close(4, "protocol", now_s=now_s) != [] or channel.path.state is PathState.NONE
+    assert channel.close(4, "protocol") != [] or channel.path.state is PathState.NONE
 
 
 @pytest.mark.parametrize("what", WRONG_IN_DATAGRAMS)
@@ -494,7 +494,7 @@ def test_the_other_sides_farewell_is_heard_on_both_ways() -> None:
         session.up()
         client, server = session.client, session.server.channel
         if goes_by_datagram:
-            ((to, data),) = client.channel.close(2, "ü" * 200, now_s=session.now_s)
+            ((to, data),) = client.channel.close(2, "ü" * 200)
             assert to == address_of("server")
             receive(session, session.server, data, "aiko")
             assert server.farewell == Close(2, ("ü" * 200).encode()[:255])
@@ -506,11 +506,11 @@ def test_the_other_sides_farewell_is_heard_on_both_ways() -> None:
 
 def test_a_farewell_goes_only_where_there_is_a_path() -> None:
     session = Session()
-    assert session.client.channel.close(0, "", now_s=0.0) == []
-    assert session.server.channel.close(0, "", now_s=0.0) == []
+    assert session.client.channel.close(0, "") == []
+    assert session.server.channel.close(0, "") == []
     session.up()
     session.client.channel.lane.disown()
-    assert session.client.channel.close(0, "", now_s=session.now_s) == []
+    assert session.client.channel.close(0, "") == []
 
 
 # --- addresses --------------------------------------------------------------------------------------------

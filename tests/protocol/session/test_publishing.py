@@ -78,7 +78,48 @@ def test_our_own_message_in_the_log_settles_it_too() -> None:
     own = Message(ROOM, 11, 3, 1, 0, 0, 0, b"a")
     assert publisher.hear(own) == [Settled(1, 0, 11)]
     assert publisher.hear(own) == []
-    assert publisher.hear(own._replace(message_id=2, seq=12)) == [Settled(2, 0, 12)]
+    assert publisher.hear(own._replace(message_id=2, seq=12)) == [], "other words: those of a life we forgot"
+    assert publisher.hear(own._replace(message_id=2, seq=12, body=b"b")) == [Settled(2, 0, 12)]
+
+
+def test_what_is_given_up_is_told_as_unknown_and_never_sent_again() -> None:
+    publisher = attached(b"a", b"b", b"c", b"d")
+    publisher.stored_up_to = 3
+    assert send(publisher) == [1, 2, 3]
+    assert publisher.sent_up_to == 3
+    assert publisher.answer(yes(2, 12), now_s=0.0) == []
+    assert publisher.forget(publisher.sent_up_to) == [Settled(1, None, 0), Settled(2, 0, 12), Settled(3, None, 0)]
+    assert publisher.lowest_id == 4
+    publisher.stored_up_to = 4
+    assert send(publisher, 99.0) == [4]
+    assert publisher.forget(0) == []
+
+
+def test_what_waited_for_a_message_that_is_given_up_is_told() -> None:
+    publisher = attached(b"a", b"b", b"c")
+    send(publisher)
+    publisher.answer(yes(2, 12), now_s=0.0)
+    assert publisher.forget(1) == [Settled(1, None, 0), Settled(2, 0, 12)]
+    assert publisher.lowest_id == 3
+
+
+def test_messages_from_before_are_taken_up_and_leave_when_they_are_stored() -> None:
+    publisher = Publisher(mark=4)
+    publisher.recall(3, 0, b"three")
+    publisher.recall(5, 0, b"five")
+    publisher.stored_up_to = 4
+    publisher.attach(ROOM, mark=0)
+    assert publisher.post(b"six") == 6
+    assert send(publisher) == [3]
+    publisher.stored_up_to = 6
+    assert send(publisher) == [5, 6]
+
+
+def test_what_went_over_a_lost_connection_goes_again() -> None:
+    publisher = attached(b"a", b"b")
+    send(publisher)
+    publisher.rewind()
+    assert send(publisher, 0.1) == [1, 2]
 
 
 def test_what_was_lost_goes_again_and_what_is_silent_after_5_seconds() -> None:
@@ -230,6 +271,15 @@ def test_what_is_held_is_bounded() -> None:
     assert take_all(intake) == [6]
 
 
+def test_what_is_kept_or_settled_need_not_come_again() -> None:
+    intake = Intake()
+    intake.offer(said(1))
+    intake.offer(said(3))
+    assert [intake.keeps(message_id) for message_id in (1, 2, 3)] == [True, False, True]
+    assert take_all(intake) == [1]
+    assert intake.keeps(1)
+
+
 def test_ids_that_will_never_come_are_not_waited_for() -> None:
     intake = Intake()
     for message_id in (5, 9):
@@ -307,7 +357,7 @@ def test_each_message_is_in_the_log_once_and_in_order(seed: int, loss: float, co
             status = Status.TOO_LARGE if is_refused else Status.ACCEPTED
             fly(intake.settle(ROOM, message_id, status, seq=seq, time_ms=0))
             if not is_refused:
-                fly(Message(ROOM, seq, 1, message_id, 0, 0, 0, b""))
+                fly(Message(ROOM, seq, 1, message_id, 0, 0, 0, b"text %d" % message_id))
 
     for _ in range(200_000):
         now_s += 0.1

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocm.errors import RemoteProtocolError
-from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, Cursor, Receiver
-from ocm.protocol.wire.frames import Gap, Message, Received
+from ocm.protocol.session.receiving import BYTES_MAX, ENTRIES_MAX, READY_MAX, SEQ_MAX, Cursor, Receiver
+from ocm.protocol.wire.frames import Gap, Message, Received, write_frame
 
 ROOM = 7
 
@@ -25,6 +25,11 @@ def read_all(receiver: Receiver) -> list[int | tuple[int, int]]:
     while (delivered := receiver.read(now_s=0.0)) is not None:
         seen.append((delivered.first, delivered.last) if isinstance(delivered, Gap) else delivered.seq)
     return seen
+
+
+def read_some(receiver: Receiver, count: int, *, now_s: float = 0.0) -> list[int | Gap]:
+    delivered = [receiver.read(now_s=now_s) for _ in range(count)]
+    return [one if isinstance(one, Gap) else one.seq for one in delivered if one is not None]
 
 
 # --- the client's end -----------------------------------------------------------------------------------------
@@ -97,6 +102,39 @@ def test_gaps_are_bounded() -> None:
         receiver.miss(Gap(ROOM, 9999, 9999, 1), now_s=0.0)
 
 
+def test_a_flood_of_gaps_takes_no_room() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 10_000):
+        receiver.miss(Gap(ROOM, seq, seq, 1), now_s=0.0)
+    assert read_all(receiver) == [(1, 9_999)]
+    for seq in range(10_000, 10_000 + READY_MAX):
+        receiver.miss(Gap(ROOM, seq, seq, seq % 2), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="too many gaps"):
+        receiver.miss(Gap(ROOM, 20_000, 20_000, 1), now_s=0.0)
+    assert len(read_all(receiver)) == READY_MAX
+
+
+def test_nothing_lies_behind_the_end_of_every_log() -> None:
+    receiver = Receiver(ROOM)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.miss(Gap(ROOM, 1, 2**63, 1), now_s=0.0)
+    receiver.miss(Gap(ROOM, 1, SEQ_MAX, 1), now_s=0.0)
+    with pytest.raises(RemoteProtocolError, match="every log"):
+        receiver.receive(entry(SEQ_MAX + 1), now_s=0.0)
+    assert read_all(receiver) == [(1, SEQ_MAX)]
+    assert receiver.received() == Received(ROOM, SEQ_MAX, ENTRIES_MAX)
+
+
+def test_in_another_session_the_server_is_told_at_once_where_we_are() -> None:
+    receiver = Receiver(ROOM)
+    receiver.receive(entry(1), now_s=0.0)
+    receiver.attach(8, start=1, now_s=3.0)
+    assert receiver.next_timeout_s() == 3.0
+    assert receiver.received() == Received(8, 1, ENTRIES_MAX - 1)
+    receiver.receive(entry(2), now_s=3.0)
+    assert read_all(receiver) == [1, 2]
+
+
 def test_the_server_is_told_within_100_ms_or_after_64_entries() -> None:
     receiver = Receiver(ROOM)
     assert receiver.next_timeout_s() is None
@@ -139,6 +177,58 @@ def test_a_slow_reader_stops_its_credit_and_the_edge_never_falls() -> None:
     for _ in range(ENTRIES_MAX):
         receiver.read(now_s=999.0)
     assert receiver.received() == Received(ROOM, ENTRIES_MAX, ENTRIES_MAX)
+
+
+def test_what_waits_to_be_read_comes_again_in_another_session_and_is_not_claimed_before() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 201):
+        receiver.receive(entry(seq), now_s=0.0)
+    for _ in range(50):
+        receiver.read(now_s=0.0)
+    assert (receiver.up_to, receiver.read_up_to) == (200, 50)
+    receiver.attach(8, start=50, now_s=1.0)
+    assert receiver.next_timeout_s() == 1.0
+    assert receiver.received() == Received(8, 50, ENTRIES_MAX)
+    assert receiver.receive(entry(120), now_s=2.0)
+    assert receiver.received() == Received(8, 120, ENTRIES_MAX - 70)
+    receiver.miss(Gap(8, 51, 150, 1), now_s=3.0)
+    assert receiver.received() == Received(8, 150, ENTRIES_MAX - 100)
+    assert receiver.receive(entry(201), now_s=4.0)
+    assert receiver.received() == Received(8, 201, 50 + ENTRIES_MAX - 201)
+    assert read_all(receiver) == list(range(51, 202)), "what we have is given, though it is kept no longer"
+
+
+def test_who_reads_on_while_it_asks_claims_nothing_of_that_either() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 101):
+        receiver.receive(entry(seq), now_s=0.0)
+    asked = receiver.read_up_to
+    read_all(receiver)
+    receiver.attach(8, start=asked, now_s=1.0)
+    assert receiver.received() == Received(8, 0, 100 + ENTRIES_MAX)
+
+
+def test_what_was_told_over_a_connection_that_is_lost_is_told_again() -> None:
+    receiver = Receiver(ROOM)
+    for seq in range(1, 65):
+        receiver.receive(entry(seq), now_s=0.0)
+    told = receiver.received()
+    assert receiver.next_timeout_s() is None
+    receiver.tell_again(now_s=5.0)
+    assert receiver.next_timeout_s() == 5.0
+    assert receiver.received() == told
+
+
+@given(last=st.integers(0, 2**52), read=st.integers(0, 2**17), start=st.integers(0, 2**53))
+def test_wherever_a_server_says_that_it_begins_there_is_a_frame_to_answer(last: int, read: int, start: int) -> None:
+    receiver = Receiver(ROOM, last=last)
+    receiver.miss(Gap(ROOM, last + 1, last + 1 + read, 1), now_s=0.0)
+    receiver.read(now_s=0.0)
+    receiver.attach(ROOM, start=start, now_s=0.0)
+    told = receiver.received()
+    assert told is not None
+    assert write_frame(told)
+    assert told.up_to <= max(start, last)
 
 
 # --- the server's end -----------------------------------------------------------------------------------------
@@ -206,6 +296,16 @@ def test_of_two_reports_that_were_swapped_the_better_one_holds() -> None:
     assert send(cursor) == list(range(ENTRIES_MAX + 1, ENTRIES_MAX + 21))
 
 
+def test_what_is_not_known_to_have_come_goes_again_over_another_connection() -> None:
+    cursor = Cursor(ROOM, last=0, head=4)
+    send(cursor)
+    cursor.lose(3)
+    cursor.receive(Received(ROOM, 1, ENTRIES_MAX))
+    cursor.rewind()
+    assert cursor.up_to == 1
+    assert send(cursor) == [2, 3, 4]
+
+
 def test_nobody_has_what_was_never_sent() -> None:
     cursor = Cursor(ROOM, last=0, head=2)
     send(cursor)
@@ -222,9 +322,16 @@ def test_nobody_has_what_was_never_sent() -> None:
     loss=st.sampled_from([0.0, 0.1, 0.3, 0.6]),
     count=st.integers(1, 600),
     forgets=st.booleans(),
+    breaks=st.booleans(),
+    reads=st.sampled_from([3, 60]),
 )
-def test_each_entry_is_read_once_and_in_order(seed: int, loss: float, count: int, forgets: bool) -> None:
-    """Frames vanish, come twice and overtake each other; the reader is slow; the log may forget its beginning."""
+def test_each_entry_is_read_once_and_in_order(
+    *, seed: int, loss: float, count: int, forgets: bool, breaks: bool, reads: int
+) -> None:
+    """Frames vanish, come twice and overtake each other; the reader is slow; the log may forget its beginning.
+
+    Sessions end, and the next one goes on. No entry comes that cannot be kept: over TLS it would not come again.
+    """
     chance = Random(seed)
     receiver, cursor = Receiver(ROOM), Cursor(ROOM, last=0, head=0)
     head, oldest, order, now_s = 0, 1, 0, 0.0
@@ -245,6 +352,12 @@ def test_each_entry_is_read_once_and_in_order(seed: int, loss: float, count: int
             if forgets and chance.random() < 0.05:
                 oldest = max(oldest, chance.randrange(head + 1))
                 cursor.forget(oldest)
+        if breaks and chance.random() < 0.02:
+            flying.clear()
+            start = receiver.read_up_to
+            cursor = Cursor(ROOM, last=start, head=head, oldest=oldest)
+            read += read_some(receiver, chance.randrange(reads), now_s=now_s)  # while the answer is on its way
+            receiver.attach(ROOM, start=start, now_s=now_s)
         while (what := cursor.next()) is not None:
             cursor.sent(what, 4)
             fly(what if isinstance(what, Gap) else entry(what))
@@ -252,23 +365,22 @@ def test_each_entry_is_read_once_and_in_order(seed: int, loss: float, count: int
             _, _, is_lost, frame = heapq.heappop(flying)
             match frame:
                 case Message():
-                    cursor.lose(frame.seq) if is_lost else receiver.receive(frame, now_s=now_s)
+                    if is_lost:
+                        cursor.lose(frame.seq)
+                    else:
+                        assert receiver.receive(frame, now_s=now_s)
                 case Gap():
                     fly(frame) if is_lost else receiver.miss(frame, now_s=now_s)
                 case Received():
                     receiver.lose(frame, now_s=now_s) if is_lost else cursor.receive(frame)
-        for _ in range(chance.randrange(60)):
-            delivered = receiver.read(now_s=now_s)
-            if delivered is not None:
-                read.append(delivered if isinstance(delivered, Gap) else delivered.seq)
+        read += read_some(receiver, chance.randrange(reads), now_s=now_s)
         due_s = receiver.next_timeout_s()
         if due_s is not None and due_s <= now_s and (told := receiver.received()) is not None:
             fly(told)
         if head == count and receiver.up_to == count and not cursor.is_behind and not flying:
             break
     expected = 1
-    while (delivered := receiver.read(now_s=now_s)) is not None:
-        read.append(delivered if isinstance(delivered, Gap) else delivered.seq)
+    read += read_some(receiver, count)
     for one in read:
         assert (one.first if isinstance(one, Gap) else one) == expected
         assert not isinstance(one, Gap) or one.last < oldest

@@ -1,0 +1,44 @@
+"""Server and clients as pure machines, with the real codec and cipher, on links that lose, double, delay, reorder."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.campaign.deliveries import BAD, FAIR, TERRIBLE, Link, deliver
+from tests.campaign.run import LINKS
+from tests.campaign.scenarios import play
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_a_story_of_faults_keeps_every_promise(number: int) -> None:
+    play(number)
+
+
+@pytest.mark.parametrize("link", [TERRIBLE, BAD, FAIR], ids=list(LINKS))
+def test_everybody_hears_everything_once_and_in_order(link: Link) -> None:
+    assert deliver(link, seed=7, deliveries=3000).deliveries >= 3000
+
+
+def test_a_run_is_the_same_every_time() -> None:
+    one, other = (deliver(TERRIBLE, seed=3, deliveries=500) for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("links", list(LINKS))
+def test_a_million_deliveries(links: str) -> None:
+    link, p50_s, p99_s = LINKS[links]
+    outcome = deliver(link, seed=1, deliveries=1_000_000 if links == "terrible" else 200_000)
+    assert p50_s is None or outcome.p50_s < p50_s
+    assert outcome.p99_s < p99_s
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("hundred", range(10))
+def test_a_thousand_stories(hundred: int) -> None:
+    for number in range(100 * hundred + 1, 100 * hundred + 101):
+        try:
+            play(number)
+        except Exception as error:
+            error.add_note(f"again: python -m tests.campaign.run scenarios --seed {number} --count 1")
+            raise

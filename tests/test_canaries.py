@@ -1,0 +1,106 @@
+"""Secrets and texts stay where they belong: nothing of them is in a log, on a screen, in an error or in a ``repr``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import logging
+from collections.abc import Callable
+
+import pytest
+
+import ocm
+from ocm.testing import Network
+from ocm.transport.link_model import Draws
+
+MARK = b"\xc4\x9a\x7e\x01\xca\xfe"
+"""Begins every secret of the test: in hex it is found, too."""
+WORD = "canary-word-5fd31c"
+TEXT = "canary-text-8a02e7"
+URL = "tcrps://[::]:12345"
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = itertools.count(1)
+
+    def data(self: Draws, size: int) -> bytes:
+        unique = next(counter).to_bytes(4, "big")
+        return (unique + MARK * 6)[:size] if size == 32 else (unique * 4)[:size]  # others are ids and challenges
+
+    monkeypatch.setattr(Draws, "data", data)
+
+
+def traces(text: str) -> list[str]:
+    """Return which secrets are to be seen in a text, spelled in any of these ways."""
+    spelled = {MARK.hex(), MARK.hex().upper(), repr(MARK)[2:-1], WORD}
+    return sorted(secret for secret in spelled if secret in text)
+
+
+def reprs() -> str:
+    """Return how every object of ours shows itself."""
+    ours = [one for one in gc.get_objects() if type(one).__module__.startswith("ocm.")]
+    return "\n".join(repr(one) for one in ours if not isinstance(one, Callable))  # type: ignore[arg-type]
+
+
+async def _live(seen: list[str]) -> None:
+    """A life with everything that makes programs talk: refusals, lost connections, junk, a kick, a failing program."""
+
+    def authorize(knock: ocm.Knock) -> bool:
+        return knock.password == WORD or knock.creates
+
+    async with ocm.serve(URL, classic="on", authorize=authorize) as server:
+        assert server.classic_url is not None
+        policy = ocm.Policy(ocm.Access.MIXED)
+        async with (
+            ocm.connect(server.url, user="aiko", password=WORD) as aiko,
+            ocm.connect(server.url, user="bob", password=WORD) as bob,
+            ocm.connect(server.classic_url, user="carl", password=WORD) as carl,
+            aiko.create("lobby", policy=policy) as hosted,
+            bob.join("lobby") as room,
+            carl.join("lobby") as plain,
+        ):
+            for one in (hosted, room, plain):
+                await one.send(TEXT)
+            seen.append(reprs())
+            for url, user in ((server.url, "dora"), (server.url, "aiko"), (server.classic_url, "aiko")):
+                try:
+                    async with ocm.connect(url, user=user, password="no" + WORD) as other, other.join("lobby"):
+                        pass
+                except ocm.OcmError as error:
+                    seen.append(f"{error!r} {error}")
+            pinned = server.url.replace(server.fingerprint or "", "00" * 32)
+            try:
+                async with ocm.connect(pinned, user="eve", password=WORD) as eve, eve.join("lobby"):
+                    pass
+            except ocm.ServerUntrusted as error:
+                seen.append(f"{error!r} {error}".replace(error.fingerprint, ""))
+            await hosted.kick("bob")
+            with contextlib.suppress(ocm.SendRefused):
+                await room.send(TEXT)
+            await asyncio.sleep(1)
+            seen.append(reprs())
+
+
+@pytest.mark.usefixtures("marked")
+def test_secrets_and_texts_stay_in(
+    network: Network, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[str] = []
+    network.at(0.5, network.move, "bob")
+    network.run(_live(seen))
+    written = capfd.readouterr()
+    output = "\n".join([caplog.text, written.out, written.err, str(network.timeline)])
+    assert traces(output) == []
+    assert TEXT not in output
+    assert [trace for text in seen for trace in traces(text)] == []
+
+
+@pytest.mark.usefixtures("marked")
+def test_the_search_finds_what_it_looks_for() -> None:
+    secret = Draws(1).data(32)
+    for spelled in (secret.hex(), secret.hex().upper(), repr(secret), f"password {WORD}"):
+        assert traces(spelled)
