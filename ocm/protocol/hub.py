@@ -37,6 +37,7 @@ from ocm.protocol.link.log import RoomLog
 from ocm.protocol.room import Intent, Member, Room
 from ocm.protocol.session.publishing import Status
 
+_TEXT: Final = Kind.TEXT  # looked up for every message
 _SPARE_TIMERS: Final = 1024
 """Idle timers of members that are gone, above one for each that is here, before they are swept out."""
 
@@ -131,7 +132,7 @@ class _Hall:
         self.links: dict[int, Link] = {}
         self.audiences: dict[LinkForm, Audience] = {}
         self.is_read = False
-        """Whether somebody reads the log; else no entry of it is kept in memory."""
+        """Whether somebody reads the log; else it is not told of entries."""
 
     def seat(self, link: Link) -> None:
         audience = self.audiences.get(link.form)
@@ -148,7 +149,10 @@ class _Hall:
             self._look()
 
     def _look(self) -> None:
-        self.is_read = any(form.addressing is Addressing.PULL for form in self.audiences)
+        is_read = any(form.addressing is Addressing.PULL for form in self.audiences)
+        if is_read and not self.is_read:
+            self.log.begin_at(self.room.last_seq)
+        self.is_read = is_read
 
 
 class Hub:
@@ -247,7 +251,7 @@ class Hub:
         space = limits.pending_max - len(pending)
         time_ms = self._time_ms(now_s)
         for intent in intents:
-            member, body, kind, message_id, status, digest = intent
+            member, body, kind, message_id, _, _ = intent
             room = member.room
             if member.leaving or not member.seated or not room.is_open:
                 wait_s, why = 0.0, Status.UNAVAILABLE  # for an author: whether it stays is not written yet
@@ -258,15 +262,12 @@ class Hub:
             else:
                 hall = halls[room.name]
                 step: Step
-                if status:
-                    step = Refused(room.name, room.incarnation, member.id, message_id, status, time_ms, digest)
+                if message_id:
+                    step = _numbered(hall, intent, time_ms)
                 else:
-                    entry = room.say(member, kind, body, time_ms=time_ms, message_id=message_id)
-                    step = Record(room.name, room.incarnation, entry)
+                    step = Record(room.name, room.incarnation, room.say(member, kind, body, time_ms=time_ms))
                 records.append(step)
                 pending.append((hall, step))
-                if message_id and (author := hall.links[member.id].author) is not None:
-                    author.taken(intent)
                 continue
             refusals.append(RefusedIntent(member, wait_s))
             if message_id and (link := self.link_of(member)) is not None and link.author is not None:
@@ -340,7 +341,7 @@ class Hub:
         return None if hall is None else hall.room
 
     def log(self, name: str) -> RoomLog | None:
-        """Return the log of the room of this name."""
+        """Return the log of the room of this name. While nobody reads it, it does not know of the newest entries."""
         hall = self._halls.get(name)
         return None if hall is None else hall.log
 
@@ -403,7 +404,16 @@ class Hub:
                 assert isinstance(step, Identity), "all else is about a room"
                 release(Recognized(step))
             elif isinstance(step, Record):
-                self._apply(hall, step.entry, release)
+                entry = step.entry
+                if hall.is_read:
+                    self._log(hall.log, entry)
+                if entry.kind is _TEXT:
+                    hall.room.apply(entry)
+                    if entry.message_id:
+                        self._tell_author(hall, entry)
+                    self._fan_out(hall, entry, release)
+                else:
+                    self._change(hall, entry, release)
             elif isinstance(step, Refused):
                 self._tell_author(hall, step)
 
@@ -468,20 +478,6 @@ class Hub:
 
     def _turn(self, records: Sequence[Step], refusals: Sequence[RefusedIntent] = ()) -> Turn:
         return Turn(records, refusals, self._handed_out, self.next_timeout_s())
-
-    def _apply(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
-        """Make an entry true, tell its author, then all."""
-        if hall.is_read:
-            self._log(hall.log, entry)
-        else:
-            hall.log.skip(entry.seq)
-        if entry.kind is not Kind.TEXT:
-            self._change(hall, entry, release)
-            return
-        hall.room.apply(entry)
-        if entry.message_id:
-            self._tell_author(hall, entry)
-        self._fan_out(hall, entry, release)
 
     def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None:
         author = hall.links[what.sender].author
@@ -559,6 +555,21 @@ class Hub:
 
     def _time_ms(self, now_s: float) -> int:
         return int((self._epoch_s + now_s) * 1000)
+
+
+def _numbered(hall: _Hall, intent: Intent, time_ms: int) -> Step:
+    """Take a message that has an id, or its refusal for good, and tell its author that it is taken."""
+    member, body, kind, message_id, status, digest = intent
+    room = hall.room
+    step: Step
+    if status:
+        step = Refused(room.name, room.incarnation, member.id, message_id, status, time_ms, digest)
+    else:
+        entry = room.say(member, kind, body, time_ms=time_ms, message_id=message_id)
+        step = Record(room.name, room.incarnation, entry)
+    if (author := hall.links[member.id].author) is not None:
+        author.taken(intent)
+    return step
 
 
 def _reason(entry: Entry) -> Reason:

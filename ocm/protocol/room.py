@@ -76,7 +76,10 @@ class Member:
             spent_s = now_s
         elif (wait_s := spent_s - now_s - limits.burst_s) > _CLOCK_STEP_S:
             return wait_s
-        self._spent_s = spent_s + limits.send_interval_s * (1 + size // limits.message_share)
+        if size < limits.message_share:
+            self._spent_s = spent_s + limits.send_interval_s
+        else:
+            self._spent_s = spent_s + limits.send_interval_s * (1 + size // limits.message_share)
         return 0.0
 
 
@@ -110,7 +113,8 @@ class Room:
         self.host_id = SERVER_ID
         """Who has been here longest; ``SERVER_ID`` where nobody is. What its leaving means is the policy's to say."""
         self.closed = False
-        self._closing = False
+        self.is_open = True
+        """Whether the room takes anything still: false as soon as it was decided to close it."""
         self._raising = False
         self._limits = limits
         self._last_seq = 0
@@ -119,11 +123,6 @@ class Room:
         self._time_ms = 0
         self._names: dict[str, Member] = {}
         self._arriving: dict[int, Member] = {}
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the room takes anything still: false as soon as it was decided to close it."""
-        return not self._closing
 
     @property
     def is_empty(self) -> bool:
@@ -161,7 +160,7 @@ class Room:
 
     def admit(self, name: str, *, plaintext: bool, now_s: float, is_kept: bool = False) -> Member | Refusal:
         """Reserve a place, or say why not. The place is taken when the JOIN entry is applied."""
-        if self._closing:
+        if not self.is_open:
             return Refusal.NOT_FOUND
         shape = skeleton(name)
         if shape in self._names:
@@ -179,10 +178,11 @@ class Room:
 
     def say(self, member: Member, kind: Kind, body: bytes, *, time_ms: int, message_id: int = 0) -> Entry:
         """Give the next place in the room's order to what ``member`` says. The caller has checked its right to."""
-        self._time_ms = max(self._time_ms, time_ms)
+        time_ms = max(time_ms, self._time_ms)
+        self._time_ms = time_ms
         seq = self._next_seq
         self._next_seq = seq + 1
-        return Entry(seq, member.id, member.name, kind, body, self._time_ms, member.plaintext, message_id)
+        return Entry(seq, member.id, member.name, kind, body, time_ms, member.plaintext, message_id)
 
     def dismiss(self, member: Member, reason: Reason, *, time_ms: int) -> Entry:
         """Let ``member`` go; it has no rights from now on. Raises ``LocalProtocolError`` when it is going already."""
@@ -192,9 +192,9 @@ class Room:
 
     def close(self, reason: Reason, *, time_ms: int) -> Entry:
         """Close the room; it takes nothing from now on. Raises ``LocalProtocolError`` when it is closing already."""
-        if self._closing:
+        if not self.is_open:
             raise LocalProtocolError("the room is closing already")
-        self._closing = True
+        self.is_open = False
         return self._announce(Kind.CLOSED, reason.value, time_ms)
 
     def raise_access(self, *, time_ms: int) -> list[Entry]:
@@ -256,7 +256,7 @@ class Room:
         self._arriving.clear()
         for member in self.members.values():
             member.leaving = False
-        self._closing = self.closed
+        self.is_open = not self.closed
         self._raising = False
         self._next_seq = self._last_seq + 1
         return arriving

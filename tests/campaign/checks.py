@@ -88,7 +88,7 @@ class Checks:
         """Kill a client, and expect of it what it has stored."""
         person.crash()
         memory = person.memory.rooms.get(ROOM)
-        posted = set() if memory is None else {one.body.decode() for one in memory.posted.values()}
+        posted: set[str] = set() if memory is None else {one.body.decode() for one in memory.posted.values()}
         for text, said in list(person.said.items()):
             if text in posted:
                 said.receipt = None  # whatever it was told, it does not know that

@@ -308,7 +308,7 @@ class Client:
                 self.client, self.secret = payload.client, payload.secret
                 self._open(payload)
             if isinstance(payload, Seated):
-                self.handles[self._rooms[payload.id]] = payload.handle
+                self.handles[self._rooms.get(payload.id, "")] = payload.handle
 
     def spins(self) -> bool:
         """Count how often we were sent to at one moment."""

@@ -247,7 +247,7 @@ class HubMachine(RuleBasedStateMachine):
         """Create a room that is not there, join one that is; now and then the other way about."""
         return self.ask(room, user, form, policy, create=(room in self.hub.rooms()) is contrary)
 
-    @rule(senders=st.lists(people, min_size=1, max_size=4), text=st.sampled_from(["hello", "はい", "x: y", ""]))
+    @rule(senders=st.lists(people, min_size=1, max_size=4), text=st.sampled_from(["hello", "はい", "x: y", "exit", ""]))
     def send(self, senders: list[Person], text: str) -> None:
         senders = [person for person in senders if person.form]
         known = [person for person in senders if person.link.member is not None]

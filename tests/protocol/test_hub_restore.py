@@ -118,7 +118,7 @@ class Town:
             room, log = self.hub.room(name), self.hub.log(name)
             assert room is not None
             assert log is not None
-            facts += [room.policy, room.host_id, room.incarnation, room.log_id, room.last_seq, log.head, log.oldest]
+            facts += [room.policy, room.host_id, room.incarnation, room.log_id, room.last_seq, log.oldest]
             for member in self.hub.members(name):
                 link = self.hub.link_of(member)
                 assert link is not None

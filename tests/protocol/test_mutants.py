@@ -133,7 +133,7 @@ class ForgetsTheTimeAfterAFailure(Hub):
 class FindsTheRoomThatIsClosing(Hub):
     def join(self, link: Link, *, room: str, user: str, now_s: float) -> Turn | Refusal:
         if (hall := self._halls.get(room)) is not None:
-            hall.room._closing = False
+            hall.room.is_open = True
         return super().join(link, room=room, user=user, now_s=now_s)
 
 
@@ -168,13 +168,12 @@ class SettlesWhatItOnlyTook(Hub):
         turn = super().take(intents, now_s=now_s)
         for step in turn.records:
             if isinstance(step, Refused):
-                self._tell_author(self._halls[step.room], step)
+                super()._tell_author(self._halls[step.room], step)
             elif isinstance(step, Record) and step.entry.message_id:
-                self._tell_author(self._halls[step.room], step.entry)
+                super()._tell_author(self._halls[step.room], step.entry)
         return turn
 
-    def _apply(self, hall: _Hall, entry: Entry, release: Callable[[Release], None]) -> None:
-        super()._apply(hall, entry._replace(message_id=0), release)
+    def _tell_author(self, hall: _Hall, what: Entry | Refused) -> None: ...
 
 
 class UsesUpNoIdOfWhatItRefuses(Hub):
@@ -183,6 +182,17 @@ class UsesUpNoIdOfWhatItRefuses(Hub):
     def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
         turn = super().take(intents, now_s=now_s)
         return turn._replace(records=[step for step in turn.records if not isinstance(step, Refused)])
+
+
+class LetsAHostLeaveByADatagram(Hub):
+    """Takes the words of some dialects for what they mean there."""
+
+    def take(self, intents: Iterable[Intent], *, now_s: float) -> Turn:
+        intents = list(intents)
+        leaving = [intent.member for intent in intents if intent.body == b"exit" and not intent.message_id]
+        turn = super().take([intent for intent in intents if intent.member not in leaving], now_s=now_s)
+        gone = [step for member in leaving for step in self.leave(member, Reason.BYE, now_s=now_s).records]
+        return turn._replace(records=[*turn.records, *gone], up_to=self._handed_out)
 
 
 class LosesARoomThatIsEmpty(Hub):
@@ -278,9 +288,9 @@ class ReservesNoName(Room):
 
 class StaysClosedAfterAFailure(Room):
     def forget_pending(self) -> list[Member]:
-        closing = self._closing
+        is_open = self.is_open
         arriving = super().forget_pending()
-        self._closing = closing
+        self.is_open = is_open
         return arriving
 
 
@@ -358,6 +368,7 @@ HUBS = [
     ForgetsWhoIsKeptOverARestart,
     SettlesWhatItOnlyTook,
     UsesUpNoIdOfWhatItRefuses,
+    LetsAHostLeaveByADatagram,
     LosesARoomThatIsEmpty,
     GivesANewHostNoTime,
 ]

@@ -269,14 +269,16 @@ class ClassicDoor:
         A datagram without text only shows where its sender is and that it lives.
         """
         intents: list[Intent] = []
-        find = self.links.get
+        find, restored = self.links.get, self.restored
         for data, address in batch:
             values = read_datagram(data)
             if values is None:
                 self.counters.malformed += 1
                 continue
             room, token, text = values
-            link = find(token) or self.recall(token)
+            link = find(token)
+            if link is None and restored:
+                link = self.recall(token)
             if link is None:
                 self.counters.unknown_token += 1
                 continue
@@ -313,7 +315,7 @@ class ClassicDoor:
 
     def recall(self, token: bytes) -> ClassicLink | None:
         """Return the link of a member from before a restart that shows its token for the first time since."""
-        link = self.restored.pop(hashlib.sha256(token).digest(), None) if self.restored else None
+        link = self.restored.pop(hashlib.sha256(token).digest(), None)
         if link is not None:
             link.token = token
             self.links[token] = link

@@ -54,11 +54,10 @@ class RoomLog:
         while len(self._entries) > limits.room_log_messages_max or self.size > limits.room_log_size_max:
             self._drop()
 
-    def skip(self, seq: int) -> None:
-        """Hear of the next entry, which the journal has and nobody is about to read."""
-        self.head = seq
-        if self._entries:
-            self.shed(0)
+    def begin_at(self, head: int) -> None:
+        """Hear that somebody begins to read; up to entry ``head``, which is the newest, all is in the journal alone."""
+        self.shed(0)
+        self.head = head
 
     def shed(self, size_max: int) -> int:
         """Keep no more than ``size_max`` bytes in memory: the newest entries. Return how many bytes went."""
