@@ -92,8 +92,10 @@ async def test_a_newcomer_reads_what_was_said_and_one_who_returns_does_not(
         assert bob.seen[2:-1] == said
     for history in ([], [*said, "~ bob: hi"]):
         async with chatting(modern_url, "bob", home=tmp_path) as bob:
+            if history:
+                await bob.expect(history[-1])
             bob.type("/leave")
-            await bob.expect("You have left.")
+            await bob.finish()  # to its end: that it has left is on disk then
             assert [line for line in bob.seen if line.startswith("~")] == history
     async with ocm_command(*seat(modern_url, "carol", "--json")) as carol:
         assert [(await carol.event("message"))["history"] for _ in range(3)] == [True] * 3
@@ -164,22 +166,23 @@ async def test_a_guest_may_neither_remove_nor_close(modern_url: str, aiko: ocm.R
 
 
 async def test_a_mixed_room_says_who_is_not_encrypted(modern_url: str, classic_url: str) -> None:
-    async with (
-        ocm_command(*seat(modern_url, "aiko", "--policy", "mixed", create=True)) as aiko,
-        ocm_command(*seat(modern_url, "bob", "--json")) as bob,
-    ):
+    async with ocm_command(*seat(modern_url, "aiko", "--policy", "mixed", create=True)) as aiko:
         await aiko.expect("* Everybody here is encrypted up to the server just now")
-        assert (await bob.event("joined"))["policy"] == "mixed"
-        async with ocm.connect(classic_url, user="carol") as client, client.join("tea") as carol:
-            await aiko.expect("* Unencrypted members here now: 1.")
-            assert (await bob.event("plaintext"))["members"] == 1
-            await carol.send("hello")
-            assert await aiko.line() == "! carol: hello"
-            assert (await bob.event("message"))["plaintext"] is True
-            bob.type("hello")
-            assert await aiko.line() == "bob: hello"
-        await aiko.expect("* No unencrypted members here any more.")
-        assert (await bob.event("plaintext"))["members"] == 0
+        async with (
+            ocm_command(*seat(modern_url, "bob", "--json")) as bob,
+            ocm.connect(classic_url, user="carol") as client,
+        ):
+            assert (await bob.event("joined"))["policy"] == "mixed"
+            async with client.join("tea") as carol:
+                await aiko.expect("* Unencrypted members here now: 1.")
+                assert (await bob.event("plaintext"))["members"] == 1
+                await carol.send("hello")
+                assert await aiko.line() == "! carol: hello"
+                assert (await bob.event("message"))["plaintext"] is True
+                bob.type("hello")
+                assert await aiko.line() == "bob: hello"
+            await aiko.expect("* No unencrypted members here any more.")
+            assert (await bob.event("plaintext"))["members"] == 0
 
 
 async def test_a_room_is_closed_to_the_classic_profile_unless_it_is_made_mixed(
