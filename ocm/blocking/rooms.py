@@ -113,6 +113,11 @@ class Room(_Seat):
         return self._room.encrypted
 
     @property
+    def returned(self) -> bool:
+        """Whether this is the seat of before the program ended: its ``state`` remembers the room (TCRP/2)."""
+        return self._room.returned
+
+    @property
     def form(self) -> Form | None:
         """The form of the classic profile that the server speaks; None in TCRP/2."""
         return self._room.form

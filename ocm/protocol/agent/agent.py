@@ -118,6 +118,8 @@ class Agent:
         if before is not None and before.room.over is None and not before.leaving:
             raise LocalProtocolError("a room is entered once")
         memory = self._remembered.get(room) or RoomMemory()
+        if before is not None and before.leaving:  # the server may go on with us as it knows us
+            memory = RoomMemory(mark=before.room.last_id)
         one = AgentRoom(room, memory, self._limits)
         wish = Wish(one, user=self.user, create=create, policy=policy, password=password)
         op, request = wish.request(1)

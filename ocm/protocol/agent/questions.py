@@ -23,7 +23,7 @@ class Question:
     op: Op
     wish: Wish
     payload: Payload = field(repr=False)
-    messages: list[Message] = field(default_factory=list[Message], repr=False)
+    entries: list[frames.Message] = field(default_factory=list[frames.Message], repr=False)
     members: list[MemberRow] = field(default_factory=list[MemberRow], repr=False)
     read_up_to: int = 0
 
@@ -34,9 +34,12 @@ class Question:
         if not max(asked.first, self.read_up_to + 1) <= message.seq < asked.first + asked.count:
             return
         self.read_up_to = message.seq
-        told = self.wish.room.remember(message)
-        if told is not None:
-            self.messages.append(told)
+        self.entries.append(message)
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was said in the entries that were read back, oldest first."""
+        return self.wish.room.remember(self.entries)
 
     def turn(self, page: MemberPage) -> Members | None:
         """Take a page of members; return the request for those behind it.

@@ -198,6 +198,11 @@ class AgentRoom:
         return self._publisher.lowest_id
 
     @property
+    def last_id(self) -> int:
+        """The highest message id that was ever used."""
+        return self._last_id
+
+    @property
     def handle(self) -> int:
         """What the session calls the room."""
         return self._handle
@@ -347,9 +352,12 @@ class AgentRoom:
         """How many members speak the classic profile."""
         return self._roster.plaintext_members
 
-    def remember(self, message: frames.Message) -> Message | None:
-        """Return what was said before, as it is read back; None for what is no text."""
-        return self._roster.text_of(message, history=True) if message.kind == Kind.TEXT else None
+    def remember(self, entries: Iterable[frames.Message]) -> list[Message]:
+        """Return what was said in entries that are read back. Their comings and goings name those who are gone."""
+        kept = list(entries)
+        for entry in kept:
+            self._roster.learn(entry)
+        return [self._roster.text_of(entry, history=True) for entry in kept if entry.kind == Kind.TEXT]
 
     # --- helpers ----------------------------------------------------------------------------------------
 

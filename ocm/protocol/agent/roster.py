@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Annotated, Final
 
@@ -76,11 +77,18 @@ class Roster:
         """Take members; who is known already stays as it is."""
         for row in rows:
             name = row.name[:NAME_SIZE_MAX]
-            self._names[row.id] = name
-            if len(self._names) > NAMES_MAX:
-                del self._names[next(iter(self._names))]
+            self._name(row.id, name)
             if not self.is_full:
                 self.members.setdefault(row.id, MemberRow(row.id, name, row.flags))
+
+    def learn(self, entry: frames.Message) -> None:
+        """Learn from an entry that is read back what somebody is called; it makes nobody a member."""
+        if entry.kind not in {Kind.JOIN, Kind.LEAVE}:
+            return
+        with contextlib.suppress(RemoteProtocolError):  # then nobody is named
+            change = read_object(entry.body, _Change)
+            if change.name and change.member not in self._names:
+                self._name(change.member, change.name[:NAME_SIZE_MAX])
 
     def event_of(self, message: frames.Message) -> Event | None:
         """Return what an entry means to its reader; None: nothing. ``RoomClosed`` and ``Removed`` end the room."""
@@ -106,6 +114,11 @@ class Roster:
             plaintext=bool(message.flags & _PLAINTEXT),
             is_ours=message.sender == self.member_id,
         )
+
+    def _name(self, member: int, name: str) -> None:
+        self._names[member] = name
+        if len(self._names) > NAMES_MAX:
+            del self._names[next(iter(self._names))]
 
     def _change(self, kind: int, change: _Change) -> Event | None:
         person = Person(change.name[:NAME_SIZE_MAX])

@@ -141,6 +141,23 @@ def test_who_enters_again_while_leaving_waits_until_that_is_done() -> None:
     assert client.memory.rooms[ROOM].log_id == LOG
 
 
+def test_who_leaves_and_enters_while_away_says_nothing_under_a_number_that_was_used() -> None:
+    """The server has not heard of the leaving: what it took under that number it would take for the new ones."""
+    client = Client()
+    line = client.sit()
+    client.post(b"old")
+    client.store()
+    line.say_frames(yes(1))
+    line.lose()
+    client.agent.leave(ROOM, now_s=client.now_s)
+    client.enter()
+    assert client.post(b"new") == 2
+    client.store()
+    line = client.connect(resumed=True)
+    assert line.seat(handle=1, resumed=True, mark=1).lowest == 2
+    assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"new")]
+
+
 def test_a_room_that_is_over_while_it_is_left_ends_once() -> None:
     client = Client()
     line = client.sit()

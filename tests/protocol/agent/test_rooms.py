@@ -408,6 +408,31 @@ def test_history_is_what_was_asked_for_and_no_more() -> None:
     assert client.happened(Answered) == []
 
 
+def test_history_names_those_who_are_gone_and_makes_nobody_a_member() -> None:
+    client = Client()
+    line = client.sit()
+    line.hear(Stored)
+    number = client.agent.history(ROOM, first=1, count=8)
+    assert number is not None
+    before = dict(client.agent.room(ROOM).members)
+    kept = [
+        text(1, b"early", sender=7),
+        change(2, Kind.LEAVE, b'{"member":7,"name":"dora","reason":"left"}'),
+        change(3, Kind.JOIN, b'{"member":8,"name":"emil"}'),
+        text(4, b"late", sender=8),
+        change(5, Kind.JOIN, b'{"member":1,"name":"a liar"}'),
+        text(6, b"known", sender=1),
+        change(7, Kind.JOIN, b"[]"),
+        text(8, b"nobody knows", sender=9),
+    ]
+    line.say_frames(*[one._replace(flags=1) for one in kept])
+    line.say(Op.HISTORY, Stage.COMPLETE, Pages(id=number, handle=1, count=8, oldest=1, head=9))
+    (answered,) = client.happened(Answered)
+    names = [one.sender.name for one in answered.messages]
+    assert names == ["dora", "emil", before[1].name, "member 9"]
+    assert client.agent.room(ROOM).members == before
+
+
 def test_an_answer_of_another_kind_is_nobodys() -> None:
     client = Client()
     line = client.sit()
