@@ -454,10 +454,10 @@ class Reception:
             case _:
                 return self._hub.close(room.name, Reason.ENDED, now_s=now_s)
 
-    def _refuse(self, session: ModernSession, op: Op, number: int, why: Refusal, message: str = "") -> None:
+    def _refuse(self, session: ModernSession, op: Op, number: int, why: Refusal) -> None:
         session.requests -= 1
         wait_s = WAIT_S if why in {Refusal.UNAVAILABLE, Refusal.RATE_LIMITED} else 0.0
-        session.refuse(op, number, why, message or REASONS[why], wait_s=wait_s)
+        session.refuse(op, number, why, REASONS[why], wait_s=wait_s)
 
     # --- after every call ---------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Status(IntEnum):
     UNAVAILABLE = 3
     """Too much waits to be written."""
     TOO_LARGE = 16
-    """The body is larger than the server takes."""
+    """The body is larger than the server takes, or, in a mixed room, than classic members can be told."""
     INVALID = 17
     """Not a text: another kind, empty, or not UTF-8."""
     FORBIDDEN = 18

@@ -12,7 +12,7 @@ from ocm.protocol.entry import Answer, Entry, Kind, Policy, Refused
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.classic import ClassicLink, text_size_max
 from ocm.protocol.link.log import RoomLog
-from ocm.protocol.link.modern import MODERN_FORM, ModernLink, client_of
+from ocm.protocol.link.modern import ANSWERS_MAX, MODERN_FORM, ModernLink, client_of
 from ocm.protocol.session.lane import Load
 from ocm.protocol.session.publishing import ANSWERS_KEPT, UNSETTLED_MAX, Status, digest_of
 from ocm.protocol.session.receiving import ENTRIES_MAX
@@ -246,6 +246,16 @@ def test_answers_to_one_who_is_gone_are_only_so_many() -> None:
         publish(bob, "hello?", first=number)
     [link] = bob.session.links.values()
     assert len(link._answers) == UNSETTLED_MAX
+
+
+def test_answers_that_nobody_fetches_are_only_so_many() -> None:
+    desk = Desk(PATIENT)
+    [alice] = seat(desk, "lobby", "alice")
+    desk.space = 0
+    for number in range(1, ANSWERS_MAX + 20):
+        publish(alice, "x", first=number)
+    [link] = alice.session.links.values()
+    assert list(link._answers) == list(range(20, ANSWERS_MAX + 20)), "the latest count"
 
 
 def test_ids_far_ahead_are_not_kept_and_not_answered() -> None:

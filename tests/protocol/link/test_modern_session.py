@@ -463,6 +463,19 @@ def test_behind_a_close_in_the_same_batch_nothing_is_opened() -> None:
     assert desk.reception.counters.not_opened == 1
 
 
+def test_a_process_that_has_the_same_keys_seals_nothing() -> None:
+    desk = Desk()
+    alice = known(desk, "alice")
+    alice.use_datagrams()
+    desk.reception.disown()
+    alice.say(Ping())
+    assert alice.session.channel is not None
+    assert not alice.session.channel.carries
+    assert Pong() in alice.frames, "TLS has keys of its own"
+    known(desk, "other").session.disown()
+    Client(desk).session.disown()
+
+
 # --- any bytes -------------------------------------------------------------------------------------------------
 
 pieces = st.lists(
