@@ -155,6 +155,7 @@ def test_who_leaves_and_enters_while_away_says_nothing_under_a_number_that_was_u
     client.store()
     line = client.connect(resumed=True)
     assert line.seat(handle=1, resumed=True, mark=1).lowest == 2
+    client.store()
     assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"new")]
 
 

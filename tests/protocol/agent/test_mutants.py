@@ -69,6 +69,24 @@ def publishes_before_it_may_have_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentRoom, "stored", planted)
 
 
+def keeps_ids_that_are_taken(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Publisher, mark: int) -> None: ...
+
+    patch.setattr(Publisher, "renumber", planted)
+
+
+def publishes_under_an_id_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    renumber = AgentRoom._renumber
+
+    def planted(self: AgentRoom, mark: int) -> None:
+        before = self._posted_up_to
+        renumber(self, mark)
+        self._posted_up_to = max(before, self.last_id)
+        self._renumbering = 0
+
+    patch.setattr(AgentRoom, "_renumber", planted)
+
+
 def tells_receipts_as_they_come(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Publisher, published: Published, *, now_s: float) -> list[Settled]:
         posted = self._posted.pop(published.message_id, None)
@@ -160,6 +178,11 @@ MUTANTS: list[tuple[Plant, Callable[[], None]]] = [
     (says_stored_of_a_former_secret, connections.test_of_two_secrets_the_one_of_this_session_counts),
     (publishes_before_it_is_stored, rooms.test_a_message_leaves_when_it_is_stored),
     (publishes_before_it_may_have_left, rooms.test_a_message_leaves_when_it_is_stored),
+    (keeps_ids_that_are_taken, rooms.test_what_was_posted_before_we_were_let_in_is_numbered_above_what_the_server_took),
+    (
+        publishes_under_an_id_before_it_is_stored,
+        rooms.test_what_gets_other_ids_before_the_first_ones_are_stored_waits_for_both,
+    ),
     (tells_receipts_as_they_come, rooms.test_receipts_come_once_and_in_the_order_of_posting),
     (resends_what_is_unknown, rooms.test_what_the_server_has_forgotten_is_unknown_and_never_sent_again),
     (forgets_what_waited_behind, rooms.test_what_is_known_behind_what_is_not_is_told),

@@ -103,6 +103,38 @@ def test_what_waited_for_a_message_that_is_given_up_is_told() -> None:
     assert publisher.lowest_id == 3
 
 
+def test_what_never_left_is_numbered_above_what_the_server_took() -> None:
+    publisher = attached(b"a", b"b", b"c", b"d", mark=4)
+    publisher.stored_up_to = 6
+    assert send(publisher) == [5, 6]
+    publisher.detach()
+    assert publisher.renumber(6) is None
+    assert publisher.renumber(20) == (7, 8, 14)
+    assert publisher.last_id == 22
+    publisher.attach(ROOM, mark=20)
+    assert publisher.post(b"e") == 23
+    publisher.stored_up_to = 23
+    assert send(publisher) == [5, 6, 21, 22, 23]
+    publisher.answer(yes(21, 9), now_s=0.0)
+    assert publisher.forget(6) == [Settled(5, None, 0), Settled(6, None, 0), Settled(21, 0, 9)]
+    assert Publisher(mark=3).renumber(9) is None
+
+
+def test_new_numbers_may_be_old_ones_of_others() -> None:
+    publisher = Publisher(mark=4)
+    for text in (b"a", b"b", b"c", b"d"):
+        publisher.post(text)
+    publisher.answer(yes(7, 9), now_s=0.0)
+    assert publisher.renumber(5) == (5, 8, 1)
+    publisher.attach(ROOM, mark=5)
+    assert [(one.message_id, one.body) for one in iter(lambda: publisher.next(now_s=0.0), None)] == [
+        (6, b"a"),
+        (7, b"b"),
+        (9, b"d"),
+    ]
+    assert publisher.forget(7) == [Settled(6, None, 0), Settled(7, None, 0), Settled(8, 0, 9)]
+
+
 def test_messages_from_before_are_taken_up_and_leave_when_they_are_stored() -> None:
     publisher = Publisher(mark=4)
     publisher.recall(3, 0, b"three")
