@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ocm.errors import LocalProtocolError, SendRefused
+from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.agent import Answered, Settled
 from ocm.protocol.agent import room as room_module
 from ocm.protocol.agent.roster import NAME_SIZE_MAX, NAMES_MAX, Roster
@@ -28,6 +28,7 @@ from ocm.protocol.events import (
     Receipt,
     Removed,
     RoomClosed,
+    StateChanged,
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Memory, Posted, Read, Renumbered, RoomMemory
@@ -81,6 +82,27 @@ def test_a_message_leaves_when_it_is_stored() -> None:
     assert line.hear_frames(Publish) == [], "that it may have left is not stored"
     client.store()
     assert line.hear_frames(Publish) == [Publish(1, message_id, 0, b"hi")]
+
+
+def test_while_nothing_can_be_stored_nothing_is_sent_and_everything_else_goes_on() -> None:
+    client = Client()
+    line = client.sit()
+    assert client.post(b"waits") == 1
+    client.fail_to_store()
+    client.fail_to_store()
+    with pytest.raises(StateFailed, match="full"):
+        client.post(b"not taken")
+    line.say_frames(text(11))
+    assert client.read() == [StateChanged("full"), Message(Person("bob"), "hello", 11, 5000)]
+    client.pass_s(0.2)
+    assert line.hear_frames(Received) == [Received(1, 11, ENTRIES_MAX)]
+    assert line.hear_frames(Publish) == []
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 1, 0, b"waits")]
+    assert client.post(b"goes on") == 2
+    assert client.read() == [StateChanged(None)]
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"goes on")]
 
 
 def test_receipts_come_once_and_in_the_order_of_posting() -> None:
