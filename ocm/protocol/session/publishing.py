@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.entry import Answer
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.wire.frames import MESSAGE_ID_MAX, Message, Publish, Published
 
 UNSETTLED_MAX: Final = 64
@@ -203,7 +204,8 @@ class Publisher:
         if posted is None or posted.fate is not None:
             return []
         if 0 < published.status < Status.TOO_LARGE:  # this one waits, and all behind it with it
-            self._not_before_s = max(self._not_before_s or 0.0, now_s + published.time_ms / 1000)
+            wait_s = min(published.time_ms / 1000, ANSWER_WAIT_MAX_S)
+            self._not_before_s = max(self._not_before_s or 0.0, now_s + wait_s)
             for message_id, later in self._posted.items():
                 if message_id >= published.message_id:
                     later.sent_s = None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.session.publishing import (
     ANSWERS_KEPT,
     HELD_BYTES_MAX,
@@ -173,6 +174,14 @@ def test_64_are_under_way() -> None:
     assert send(publisher) == []
     publisher.answer(yes(1, 1), now_s=0.0)
     assert send(publisher) == [65, 66]
+
+
+def test_no_server_holds_a_message_up_for_more_than_a_minute_by_one_answer() -> None:
+    publisher = attached(b"a")
+    assert send(publisher) == [1]
+    publisher.answer(Published(ROOM, 1, Status.RATE_LIMITED, 0, 2**64 - 1), now_s=10.0)
+    assert publisher.next_timeout_s() == 10.0 + ANSWER_WAIT_MAX_S
+    assert send(publisher, 10.0 + ANSWER_WAIT_MAX_S) == [1]
 
 
 def test_a_temporary_refusal_holds_that_one_and_all_behind_it() -> None:
