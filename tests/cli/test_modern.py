@@ -159,7 +159,9 @@ async def test_a_newcomer_reads_what_was_said_and_one_who_returns_does_not(
             if history:
                 await bob.expect(history[-1])
             bob.type("/leave")
-            await bob.finish()  # to its end: that it has left is on disk then
+            await bob.expect("* You have left.")
+            bob.send_signal(signal.SIGKILL)  # that it has left is on disk
+            await bob.finish()
             assert [line for line in bob.seen if line.startswith("~")] == history
     async with ocm_command(*seat(modern_url, "carol", "--json")) as carol:
         assert [(await carol.event("message"))["history"] for _ in range(3)] == [True] * 3
