@@ -9,6 +9,7 @@ import pytest
 
 from ocm.protocol.entry import Kind, Lifetime, Policy
 from ocm.protocol.events import (
+    ConnectionChanged,
     Delivery,
     LogChanged,
     Message,
@@ -352,6 +353,28 @@ def test_udp_cut_in_the_middle_and_back_again() -> None:
     stage.pass_s(60.0)
     kinds = [event.path.kind for event in events(stage.aiko, PathChanged)]
     assert kinds[-2:] == [PathKind.TLS, PathKind.UDP]
+    stage.checks.finish()
+
+
+@pytest.mark.parametrize("down_s", [0.5, 4.0, 9.0, 14.0, 40.0])
+@pytest.mark.parametrize("by_udp", [True, False], ids=["udp", "tls"])
+def test_a_server_that_loses_its_power_says_nothing(by_udp: bool, down_s: float) -> None:
+    """No reset, no ICMP: who waits for an answer looks for the server within 8 s, and finds it within 10 s."""
+    stage = Stage()
+    if not by_udp:
+        stage.world.udp_blocked |= {"aiko", "bob"}
+        stage.pass_s(60.0)
+    before = len(stage.bob.events)
+    stage.world.unplug_server(down_s)
+    stage.bob.post("is anybody there")
+    stage.pass_s(min(down_s, 8.0))
+    changes = [event for _, event in stage.bob.events[before:] if isinstance(event, ConnectionChanged | PathChanged)]
+    assert changes or down_s < 8.0
+    stage.pass_s(max(0.0, down_s - 8.0))
+    stage.checks.settle(within_s=10.0)
+    stage.world.udp_blocked.clear()
+    stage.pass_s(10.0)
+    assert heard(stage.aiko) == ["is anybody there"]
     stage.checks.finish()
 
 
