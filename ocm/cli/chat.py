@@ -129,7 +129,7 @@ class _Chat:
                 if self._interruption.is_watched or not interview.has_asked:
                     self._view().failed(code_of(error), sentence)
                     raise CommandFailed(sentence) from None
-                self._screen.line(f"* {sentence}")
+                self._screen.tell(f"* {sentence}")
                 self._answers.forget(error)
             except CommandFailed as failed:
                 self._view().failed("untrusted" if isinstance(failed, Untrusted) else "failed", failed.sentence)

@@ -185,7 +185,7 @@ class TextView:
                 return
         line = show_event(event, self._words)
         if line is not None:
-            self._screen.line(line)
+            self._screen.tell(line)
 
     def who(self, names: tuple[str, ...]) -> None:
         """List the members."""
@@ -263,4 +263,4 @@ class TextView:
             self._note("chat.encrypted")
 
     def _note(self, key: str, **values: object) -> None:
-        self._screen.line(f"* {self._words(key, **values)}")
+        self._screen.tell(f"* {self._words(key, **values)}")

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sys
+import termios
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -130,12 +131,14 @@ class Terminal:
 
 
 @asynccontextmanager
-async def on_terminal(*arguments: str, home: Path) -> AsyncGenerator[Terminal]:
-    """Run ``ocm`` on a terminal of its own."""
+async def on_terminal(*arguments: str, home: Path, columns: int = 0) -> AsyncGenerator[Terminal]:
+    """Run ``ocm`` on a terminal of its own, as wide as is said; 0: it does not say."""
     try:
         leader, follower = pty.openpty()
     except OSError as error:
         pytest.skip(f"this machine has no terminal to give: {error}")
+    if columns:
+        termios.tcsetwinsize(follower, (24, columns))
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ocm"),

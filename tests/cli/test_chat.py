@@ -331,6 +331,17 @@ async def until_attached(program: Program) -> None:
             return
 
 
+async def test_a_narrow_terminal_cuts_no_word(classic_url: str, tmp_path: Path) -> None:
+    command = ("chat", classic_url, "--create", "--user", "aiko", "--room", "tea")
+    async with on_terminal(*command, home=tmp_path, columns=40) as aiko:
+        await aiko.until("You have made the room tea")
+        async with chatting(classic_url, "bob") as bob:
+            await aiko.until("bob has joined.")
+            bob.type("a message that does not fit into one line of a screen as narrow as that")
+            shown = await aiko.until("as that")
+        assert shown.strip() == "bob: a message that does not fit into\r\n  one line of a screen as narrow as that"
+
+
 async def test_a_terminal_is_asked_on_one_line_and_keeps_its_flags(classic_url: str, tmp_path: Path) -> None:
     async with on_terminal("chat", classic_url, "--create", "--user", "aiko", home=tmp_path) as aiko:
         await aiko.until("Name of the room: ")

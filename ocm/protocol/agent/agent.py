@@ -486,6 +486,7 @@ class Agent:
         room, again = wish.room, wish.was_in
         asks_again = room.seat(seated, burst=greeting.burst, rate=greeting.rate, now_s=now_s)
         session.seat(room)
+        self._dialler.be_of_use()
         wish.seated()
         self._gather(room)
         if wish.leaving:
