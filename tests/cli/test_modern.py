@@ -174,6 +174,18 @@ async def test_status_says_which_way_messages_travel_and_who_can_read_them(moder
         await bob.expect(badge_of(modern_url))
 
 
+async def test_what_is_typed_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    async with serving() as (server, ready), chatting(ready["url"], "aiko", create=True) as aiko:
+        aiko.type("/who")
+        await aiko.expect("* Here (1): aiko")
+        server.send_signal(signal.SIGSTOP)
+        aiko.type("/who", "/help")
+        await aiko.expect("/leave")
+        assert sum("Here" in line for line in aiko.seen) == 1
+        server.send_signal(signal.SIGCONT)
+        await aiko.expect("* Here (1): aiko")
+
+
 async def status_by_datagram(program: Program) -> dict[str, Any]:
     """Ask for the status, again and again until datagrams are known to get through; return it."""
     while True:
