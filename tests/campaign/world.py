@@ -54,8 +54,8 @@ class Pipe:
         self.broken = False
         self.clogged = False
         """Whether nothing gets through, and who writes is told to wait."""
-        self.is_unplugged = False
-        """Whether nothing gets through any more, and nobody notices."""
+        self.severed = False
+        """Whether packets come and go no more, and no end is told."""
 
     def send(self, source: str, data: bytes) -> None:
         if self.broken or not data:
@@ -96,7 +96,7 @@ class Pipe:
         _, arrivals = world.links.send(
             world.host_of(source), world.host_of(other), size, now_ns=world.now_ns, kind="tcp"
         )
-        if arrivals and not (self.clogged or self.is_unplugged):
+        if arrivals and not (self.clogged or self.severed):
             world.at_ns(arrivals[0], partial(self._arrive, source, segment))
             return
         if tries * RESEND_S > GIVE_UP_S:
@@ -259,7 +259,7 @@ class Server:
         """The same with its whole machine, which cannot say so."""
         self.alive = False
         for pipe in self._pipes.values():
-            pipe.is_unplugged = True
+            pipe.severed = True
 
     def kill(self) -> None:
         """Nothing of it runs any more; what it has sent is under way all the same."""
