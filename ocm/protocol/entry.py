@@ -204,6 +204,8 @@ class KeptMember:
     """The highest message id that was taken or refused for good."""
     answers: tuple[Answer, ...] = ()
     """The last ones, by rising message id."""
+    joined_seq: int = 0
+    """The entry that says that it came."""
 
 
 @dataclass(frozen=True, slots=True)

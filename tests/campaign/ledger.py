@@ -92,7 +92,9 @@ class Ledger:
     def _fold(self, log: KeptLog, entry: Entry, door: bytes) -> None:
         match entry.kind:
             case Kind.JOIN:
-                log.members[entry.sender] = KeptMember(entry.sender, entry.name, entry.plaintext, door)
+                log.members[entry.sender] = KeptMember(
+                    entry.sender, entry.name, entry.plaintext, door, joined_seq=entry.seq
+                )
                 log.next_member = max(log.next_member, entry.sender + 1)
             case Kind.LEAVE:
                 del log.members[entry.sender]

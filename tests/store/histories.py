@@ -84,7 +84,10 @@ def _after(room: KeptRoom, record: Record) -> KeptRoom:
     members, policy, closed = room.members, room.policy, room.closed
     match entry.kind:
         case Kind.JOIN:
-            members = (*members, KeptMember(entry.sender, entry.name, entry.plaintext, record.door))
+            members = (
+                *members,
+                KeptMember(entry.sender, entry.name, entry.plaintext, record.door, joined_seq=entry.seq),
+            )
         case Kind.LEAVE:
             members = tuple(member for member in members if member.id != entry.sender)
         case Kind.CLOSED:
