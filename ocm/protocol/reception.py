@@ -17,7 +17,7 @@ from ocm.errors import RemoteProtocolError
 from ocm.protocol.address import Address
 from ocm.protocol.answers import WAIT_S, read_back, seated, tell_members
 from ocm.protocol.entry import Access, Identity, Kept, KeptMember, KeptRoom, Lifetime, Policy, Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Seating, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Reseating, Seating, Turn
 from ocm.protocol.identities import Identities
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Link
@@ -289,6 +289,8 @@ class Reception:
                     self._seats.forget(link)  # who left by its own words knows
                 else:
                     self._seats.let_read_on(link, entry.seq, now_s=now_s)
+            case Reseating():
+                return False  # a modern member's door is moved from session to session
             case Recognized(identity):
                 self._recognize(identity, now_s)
             case _:
