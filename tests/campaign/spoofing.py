@@ -105,7 +105,7 @@ class Attack:
         channel, session = member.channel, member.session
         if channel is None or session.channel is None or session.is_over:
             return
-        frame = (Ping(), Challenge(self.draws.data(8)), Padding(self.below(FRAMES_SIZE_MAX - 50)))[self.below(3)]
+        frame = (Ping(), Challenge(self.draws.data(8)), Padding(1 + self.below(FRAMES_SIZE_MAX - 50)))[self.below(3)]
         source = self.victim()
         for _ in range(1 + self.below(3)):
             data = channel.lane.seal(write_frame(Ping()) + write_frame(frame))
