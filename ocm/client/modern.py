@@ -29,8 +29,8 @@ from ocm.transport.batch import send_all
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
-LEAVE_TIMEOUT_S: Final = 2.0
-"""How long a server may take to hear that we are out of rooms we were about to enter."""
+GIVE_BACK_TIMEOUT_S: Final = 2.0
+"""How long a server may take to hear that we do not want seats that we asked for."""
 REMEMBER_AFTER_S: Final = 1.0
 """How long after something was read that is stored, at the latest."""
 SLEPT_S: Final = 5.0
@@ -426,7 +426,7 @@ class Agency:
     async def _wait_for_leaves(self) -> None:
         """Wait until the server knows of the rooms that we were about to enter and do not want any more."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT_S):
                 while self.agent.is_leaving and self.agent.connection is Reach.CONNECTED:
                     self._settled.clear()
                     await self._settled.wait()

@@ -166,6 +166,17 @@ class Refused(NamedTuple):
     """SHA-256 of the kind byte and the body: tells the same message sent again from another one."""
 
 
+class Moved(NamedTuple):
+    """A step of a journal: a member has another door, since it asked for its seat again."""
+
+    room: str
+    incarnation: int
+    member: int
+    """Member id."""
+    door: bytes
+    """As in ``Record``."""
+
+
 class Identity(NamedTuple):
     """A step of a journal: what a client is known by. Its newest counts; without secrets it is forgotten."""
 
@@ -177,7 +188,7 @@ class Identity(NamedTuple):
     """When it may be forgotten, in milliseconds since 1970."""
 
 
-Step: TypeAlias = Opened | Record | Refused | Identity
+Step: TypeAlias = Opened | Record | Refused | Moved | Identity
 """What a journal keeps. Steps of one batch are kept together or not at all."""
 
 
@@ -204,6 +215,8 @@ class KeptMember:
     """The highest message id that was taken or refused for good."""
     answers: tuple[Answer, ...] = ()
     """The last ones, by rising message id."""
+    joined_seq: int = 0
+    """The entry that says that it came."""
 
 
 @dataclass(frozen=True, slots=True)

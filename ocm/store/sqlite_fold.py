@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, Identity, Kind, Opened, Record, Refused, Step
+from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, Identity, Kind, Moved, Opened, Record, Refused, Step
 from ocm.protocol.session.publishing import ANSWERS_KEPT
 from ocm.store.ages import AgeClock
 from ocm.store.sqlite_read import ENTRY_AT, entry_of
@@ -100,6 +100,8 @@ class _Batch:
                     self._open(step)
                 case Refused():
                     self._refuse(step)
+                case Moved():
+                    self._move(step)
                 case Identity():
                     self._identify(step)
         for head in self._heads.values():
@@ -227,6 +229,14 @@ class _Batch:
         row = self._run(_HEAD, (room, incarnation)).fetchone()
         if row is not None:
             self._answer(row[0], sender, (message_id, status, 0, time_ms, digest))
+
+    def _move(self, moved: Moved) -> None:
+        room, incarnation, member, door = moved
+        self._run(
+            "UPDATE member SET door = ? WHERE id = ? AND door <> ?"
+            " AND room = (SELECT id FROM room WHERE name = ? AND incarnation = ?)",
+            (door, member, door, room, incarnation),
+        )
 
     def _identify(self, identity: Identity) -> None:
         client, secrets, until_ms = identity

@@ -53,11 +53,11 @@ def read_kept(connection: sqlite3.Connection) -> Kept:
     ):
         answers[room, member].append(Answer(*answer))
     members: defaultdict[int, list[KeptMember]] = defaultdict(list)
-    for room, number, name, plaintext, door, mark in connection.execute(
-        "SELECT room, id, name, plaintext, door, mark FROM member ORDER BY room, joined_seq"
+    for room, number, name, plaintext, door, mark, joined_seq in connection.execute(
+        "SELECT room, id, name, plaintext, door, mark, joined_seq FROM member ORDER BY room, joined_seq"
     ):
         told = tuple(answers.pop((room, number), ()))
-        members[room].append(KeptMember(number, name, bool(plaintext), door, mark, told))
+        members[room].append(KeptMember(number, name, bool(plaintext), door, mark, told, joined_seq))
     rooms = tuple(
         KeptRoom(
             name=name,

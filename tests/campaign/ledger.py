@@ -15,6 +15,7 @@ from ocm.protocol.entry import (
     KeptMember,
     KeptRoom,
     Kind,
+    Moved,
     Opened,
     Policy,
     Record,
@@ -83,6 +84,9 @@ class Ledger:
                 self.logs[incarnation] = KeptLog(name, incarnation, log_id, policy)
             case Refused(_, incarnation, sender, message_id, status, time_ms, digest):
                 self._answer(self.logs[incarnation], sender, Answer(message_id, status, 0, time_ms, digest))
+            case Moved(_, incarnation, sender, door):
+                members = self.logs[incarnation].members
+                members[sender] = replace(members[sender], door=door)
             case Record(_, incarnation, entry, door):
                 log = self.logs[incarnation]
                 assert entry.seq == len(log.entries) + 1, "a log has no holes and nothing twice"
@@ -92,7 +96,9 @@ class Ledger:
     def _fold(self, log: KeptLog, entry: Entry, door: bytes) -> None:
         match entry.kind:
             case Kind.JOIN:
-                log.members[entry.sender] = KeptMember(entry.sender, entry.name, entry.plaintext, door)
+                log.members[entry.sender] = KeptMember(
+                    entry.sender, entry.name, entry.plaintext, door, joined_seq=entry.seq
+                )
                 log.next_member = max(log.next_member, entry.sender + 1)
             case Kind.LEAVE:
                 del log.members[entry.sender]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.campaign.deliveries import BAD, FAIR, TERRIBLE, Link, deliver
 from tests.campaign.run import LINKS
-from tests.campaign.scenarios import play
+from tests.campaign.scenarios import crash_at, play
 
 
 @pytest.mark.parametrize("number", range(1, 13))
@@ -22,6 +22,31 @@ def test_everybody_hears_everything_once_and_in_order(link: Link) -> None:
 def test_a_run_is_the_same_every_time() -> None:
     one, other = (deliver(TERRIBLE, seed=3, deliveries=500) for _ in range(2))
     assert one == other
+
+
+STEPS = {"receive", "append", "before the commit", "after the commit", "release", "send"}
+
+
+def steps_before_the_end(seed: int) -> range:
+    """Return the steps of a server that is not killed, in four fifths of its time."""
+    steps = crash_at(None, seed=seed).steps
+    assert set(steps) == STEPS
+    return range(1, sum(steps.values()) * 4 // 5)
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_a_server_that_is_killed_between_two_steps_loses_nothing(part: int) -> None:
+    for step in steps_before_the_end(seed=1)[part::15]:
+        assert crash_at(step, seed=1).crashes == 1
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_a_server_that_is_killed_between_any_two_steps_loses_nothing(seed: int) -> None:
+    steps = steps_before_the_end(seed)
+    for step in steps:
+        assert crash_at(step, seed=seed).crashes == 1
+    print(f"killed at each of {len(steps)} steps")
 
 
 @pytest.mark.campaign

@@ -260,6 +260,37 @@ def test_a_seat_whose_answer_was_lost_is_taken_by_the_next_session() -> None:
     assert len(desk.hub.members("lobby")) == 2
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_was_said_since_a_join_whose_answer_was_lost_is_read(crashes: bool) -> None:
+    desk = Desk()
+    alice = seat(desk, "lobby", "alice")[0]
+    bob = known(desk, "bobby")
+    desk.patient = True
+    bob.write(bob.join_record("lobby"))
+    bob.lose_stream()
+    desk.commit()
+    desk.patient = False
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"welcome"))
+    if crashes:
+        desk.crash()
+    back = again(desk, bob)
+    answer = back.join("lobby")
+    assert isinstance(answer, Seated)
+    assert (answer.start, answer.head) == (2, 3)
+    assert back.texts() == ["welcome"]
+
+
+def test_what_was_read_does_not_come_again_to_who_asks_again_without_knowing_the_log() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"read"), Publish(alice.handles["lobby"], 2, 0, b"unread"))
+    assert bob.texts() == ["read", "unread"]
+    tell(bob, "lobby", 3)
+    back = again(desk, bob)
+    back.join("lobby")
+    assert back.texts() == ["unread"]
+
+
 def test_a_seat_that_nobody_comes_back_for_is_given_up() -> None:
     desk = Desk()
     seat(desk, "lobby", "host")
@@ -448,7 +479,7 @@ def test_after_a_restart_everybody_comes_back_to_its_seat() -> None:
     assert back.published() == [(1, 0)], "it is answered from what the journal remembers"
     assert [row.flags for row in answer.members] == [0, 2]
     other = again(desk, bob)
-    other.join("lobby")
+    other.join("lobby", log=alice.last(Seated).log, last=3)
     back.say(Publish(back.handles["lobby"], 2, 0, b"after"))
     assert other.texts() == ["after"]
 

@@ -20,6 +20,7 @@ from ocm.protocol.entry import (
     KeptRoom,
     Kind,
     Lifetime,
+    Moved,
     Opened,
     Policy,
     Reason,
@@ -65,6 +66,8 @@ def folds(batches: Iterable[Sequence[Step]], *, messages_max: int = 10_000) -> I
                 _, _, sender, message_id, status, time_ms, digest = step
                 told = Answer(message_id, status, 0, time_ms, digest)
                 rooms[incarnation] = _answered(rooms[incarnation], sender, told)
+            elif isinstance(step, Moved):
+                rooms[incarnation] = _moved(rooms[incarnation], step)
             else:
                 before = rooms.get(incarnation) or _new(Opened(step.room, incarnation, b"", CLASSIC_POLICY))
                 rooms[incarnation] = _after(before, step)
@@ -84,7 +87,10 @@ def _after(room: KeptRoom, record: Record) -> KeptRoom:
     members, policy, closed = room.members, room.policy, room.closed
     match entry.kind:
         case Kind.JOIN:
-            members = (*members, KeptMember(entry.sender, entry.name, entry.plaintext, record.door))
+            members = (
+                *members,
+                KeptMember(entry.sender, entry.name, entry.plaintext, record.door, joined_seq=entry.seq),
+            )
         case Kind.LEAVE:
             members = tuple(member for member in members if member.id != entry.sender)
         case Kind.CLOSED:
@@ -106,6 +112,11 @@ def _after(room: KeptRoom, record: Record) -> KeptRoom:
         return room
     digest = hashlib.sha256(bytes([entry.kind]) + entry.body).digest()
     return _answered(room, entry.sender, Answer(entry.message_id, 0, entry.seq, entry.time_ms, digest))
+
+
+def _moved(room: KeptRoom, step: Moved) -> KeptRoom:
+    members = tuple(replace(one, door=step.door) if one.id == step.member else one for one in room.members)
+    return replace(room, members=members)
 
 
 def _answered(room: KeptRoom, member_id: int, told: Answer) -> KeptRoom:
@@ -176,6 +187,8 @@ class Scribe:
                 room.members[member_id] = (name, plaintext, mark + 1)
                 digest = hashlib.sha256(b"%d" % which).digest()
                 yield Refused(room.name, room.incarnation, member_id, mark + 1, 16 + which % 5, self._time_ms, digest)
+            case "move":
+                yield Moved(room.name, room.incarnation, member_id, b"another door %d" % (which % 3))
             case "leave":
                 yield self._record(room, Kind.LEAVE, Reason.BYE.encode(), by=member_id)
                 del room.members[member_id]
@@ -221,7 +234,7 @@ class Scribe:
         return Identity(client, secrets, self._time_ms + 86_400_000)
 
 
-DEEDS = ("say", "say", "say", "say", "refuse", "refuse", "join", "leave", "open", "close", "raise", "identify")
+DEEDS = ("say", "say", "say", "say", "refuse", "refuse", "join", "move", "leave", "open", "close", "raise", "identify")
 
 _deeds = st.lists(
     st.tuples(st.sampled_from(DEEDS), st.integers(0, 10_000), st.sampled_from([True, True, False])), max_size=60
