@@ -205,6 +205,6 @@ class _Chat:
 
     def _explain(self, error: ocm.OcmError) -> str:
         server = ocm.safe_text(self._answers.server or "")
-        if self._interruption.is_watched and not isinstance(error, ocm.RoomRefused):
+        if self._interruption.is_watched and not isinstance(error, ocm.RoomRefused | ocm.StateFailed):
             return self._words("fault.gave_up", server=server)
         return explain_chatting(error, server, self._words)

@@ -16,6 +16,8 @@ UNSENT_MAX: Final = 1000
 """Messages that may wait to be sent before stdin is read on: a file piped in does not pile up in memory."""
 UNSENT_SIZE_MAX: Final = 2**20
 """Characters of them, likewise."""
+KEEP_AGAIN_S: Final = 1.0
+"""How long a line that cannot be kept on this machine waits before it is tried again."""
 
 
 class Conversation:
@@ -146,6 +148,11 @@ class Conversation:
                     self._view.not_sent(refused.code, text)
                     return
                 await asyncio.sleep(refused.retry_after_s)
+            except ocm.StateFailed:
+                if self._stdin.is_terminal:
+                    self._view.not_sent("state", text)
+                    return
+                await asyncio.sleep(KEEP_AGAIN_S)  # a file that is piped in waits; a person types it again
             else:
                 break
         self._unsettled[message_id] = len(text)

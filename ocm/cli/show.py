@@ -101,6 +101,8 @@ def show_event(event: ocm.Event, words: Words) -> str | None:
             line = words(f"chat.policy_{access.value}")
         case ocm.LogChanged(rewound=rewound):
             line = words("chat.log_rewound" if rewound else "chat.log_new")
+        case ocm.StateChanged(failure=why):
+            line = words("chat.state_works") if why is None else words("chat.state_failed", why=show_text(why))
         case ocm.Gap(missed=missed):
             line = words("chat.gap", missed=missed)
         case ocm.Slowed(dropped=dropped):

@@ -195,7 +195,7 @@ class ModernRoom(Room):
             ConnectFailed: nobody answers.
             TransportClosed: the connection broke, or the server does not answer.
             RemoteProtocolError: the server does not keep to the protocol.
-            StateFailed: what the client remembers cannot be written.
+            StateFailed: what the client remembers cannot be written just now.
             LocalProtocolError: we are in the room already, or the client's block has ended.
         """
         self._entered_machine = self._agency.enter(self, create=self._create, policy=self._policy)
@@ -237,7 +237,11 @@ class ModernRoom(Room):
         if isinstance(error, ServerUntrusted):
             self.fail(error)  # it will not become another
         else:
-            _fail(self._entering, error)
+            self.not_let_in(error)
+
+    def not_let_in(self, error: OcmError) -> None:
+        """Hear that who has never been in will not be; nothing happens where we have."""
+        _fail(self._entering, error)
 
     def wake_if_readable(self) -> None:
         """Have the reader look, if there is something to read."""

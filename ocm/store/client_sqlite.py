@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ocm.errors import StateFailed, StateLocked
-from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
+from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
 from ocm.store.base import Stored
 from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
@@ -136,6 +136,9 @@ _POSTED: Final = """
     INSERT OR REPLACE INTO posted (room, message_id, kind, body) SELECT name, ?, ?, ? FROM room
     WHERE name = ? AND (mark < ? OR EXISTS (SELECT 1 FROM posted WHERE room = room.name AND message_id = ?))
 """
+_OUT_OF_THE_WAY: Final = """
+    UPDATE posted SET message_id = -(message_id + ?) WHERE room = ? AND message_id BETWEEN ? AND ?
+"""  # below zero meanwhile: a new id may be that of one that has not moved yet
 
 
 def _apply(connection: sqlite3.Connection, batches: Sequence[Sequence[Memo]]) -> None:
@@ -160,6 +163,10 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
         case Posted(_, message_id, kind, body):
             run(_POSTED, (message_id, kind, body, room, message_id, message_id))
             run("UPDATE room SET mark = max(mark, ?) WHERE name = ?", (message_id, room))
+        case Renumbered(_, first, last, by):
+            run(_OUT_OF_THE_WAY, (by, room, first, last))
+            run("UPDATE OR REPLACE posted SET message_id = -message_id WHERE room = ? AND message_id < 0", (room,))
+            run("UPDATE room SET mark = max(mark, ?) WHERE name = ?", (last + by, room))
         case Sent(_, message_id):
             run("UPDATE room SET sent_up_to = max(sent_up_to, ?) WHERE name = ?", (message_id, room))
         case Settled(_, message_id):

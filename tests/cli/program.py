@@ -26,6 +26,7 @@ class Program:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
         self.seen: list[str] = []
 
     async def line(self) -> str:
@@ -95,6 +96,7 @@ class Terminal:
 
     def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
         self._process = process
+        self.pid = process.pid
         self.leader = leader
 
     async def until(self, part: str) -> str:

@@ -1,16 +1,28 @@
 """What ``ocm chat`` can do over TCRP/2 alone: remember, read back, say how private a room is, rule it."""
 
+import resource
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
+import sys
+from collections.abc import AsyncIterator, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ocm
-from tests.cli.program import Program, badge_of, chatting, ocm_command, same_ports, seat, serving, two_in_a_room
+from tests.cli.program import (
+    Program,
+    badge_of,
+    chatting,
+    ocm_command,
+    on_terminal,
+    same_ports,
+    seat,
+    serving,
+    two_in_a_room,
+)
 
 
 @pytest.fixture
@@ -64,6 +76,58 @@ async def test_what_was_typed_while_the_server_was_away_outlives_a_kill_and_arri
                     assert await bob.line() == f"* From before, and in the room now: {text}"
                 bob.type("/leave")
                 assert await bob.line() == "* You have left."
+
+
+limits_files = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+
+
+@contextmanager
+def full_disk(pid: int) -> Generator[None]:
+    """Let a process make no file larger."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@limits_files
+async def test_lines_of_a_pipe_wait_while_this_machine_cannot_keep_them(
+    modern_url: str, aiko: ocm.Room, tmp_path: Path
+) -> None:
+    async with chatting(modern_url, "bob", home=tmp_path) as bob:
+        bob.type("one")
+        assert await next_message(aiko) == "one"
+        with full_disk(bob.pid):
+            bob.type("two", "three")
+            await bob.expect("cannot be kept on this machine")
+            await aiko.send("still heard")
+            await bob.expect("aiko: still heard")
+            bob.type("four")
+        assert [await next_message(aiko) for _ in range(3)] == ["two", "three", "four"]
+        bob.type("/leave")
+        await bob.finish()
+        assert sum("kept" in line for line in bob.seen) == 2, bob.seen
+        assert "* What you type is kept again, and sent." in bob.seen
+
+
+@limits_files
+async def test_a_person_is_told_of_each_line_that_this_machine_cannot_keep(
+    modern_url: str, aiko: ocm.Room, tmp_path: Path
+) -> None:
+    async with on_terminal(*seat(modern_url, "bob"), home=tmp_path) as bob:
+        await bob.until("/help")
+        bob.type("one")
+        assert await next_message(aiko) == "one"
+        with full_disk(bob.pid):
+            bob.type("two")
+            await bob.until("cannot be kept on this machine")
+            bob.type("not taken")
+            await bob.until("Not sent: it cannot be kept on this machine just now.")
+        await bob.until("is kept again")
+        bob.type("three")
+        assert [await next_message(aiko) for _ in range(2)] == ["two", "three"]
+        bob.type("/leave")
+        assert await bob.finish() == 0
 
 
 async def test_a_second_chat_of_the_same_user_says_that_it_is_somebody_new(

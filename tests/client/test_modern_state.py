@@ -222,24 +222,119 @@ async def test_the_resume_secret_is_shown_to_the_server_it_came_from_alone(netwo
                 assert (await room.send("hello")).seq == 3
 
 
+class FullDisk:
+    """A disk on which nothing of a kind can be written, as long as it is full."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, at: str) -> None:
+        self.is_full = False
+        disk = Disk(lambda statement: self.is_full and at in statement, error=lambda: disk_error(sqlite3.SQLITE_FULL))
+        patch.setattr("ocm.api.SqliteState", partial(SqliteState, connect=disk.connect))
+
+
 @simulated
-async def test_a_client_whose_disk_is_full_says_so_and_sends_nothing_it_could_not_keep(
+async def test_a_client_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_full = False
-    disk = Disk(lambda statement: is_full and "INTO posted" in statement, error=lambda: disk_error(sqlite3.SQLITE_FULL))
-    monkeypatch.setattr("ocm.api.SqliteState", partial(SqliteState, connect=disk.connect))
+    disk, state = FullDisk(monkeypatch, at="INTO posted"), tmp_path / "ben.db"
     async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
         aikos = Listener(hosted)
-        async with sitting(server.url, "ben", state=tmp_path / "ben.db") as room:
+        async with sitting(server.url, "ben", state=state) as room:
+            bens = Listener(room)
             await room.send("kept")
-            is_full = True
-            with pytest.raises(ocm.SendRefused):
-                await room.send("not kept")
+            disk.is_full = True
+            waiting = asyncio.create_task(room.send("waits"))
+            await until(lambda: any(isinstance(event, ocm.StateChanged) for event in bens.events))
+            for _ in range(3):
+                with pytest.raises(ocm.StateFailed, match="full"):
+                    room.post("not taken")
+                with pytest.raises(ocm.StateFailed, match="full"):
+                    await room.send("not taken")
+                await hosted.send("heard")
+                await asyncio.sleep(10)
+            assert aikos.texts == ["kept"]
+            assert bens.texts == ["heard"] * 3
+            disk.is_full = False
+            assert (await waiting).delivery is Delivery.IN_ROOM
+            await room.send("after")
+            told = [event.failure for event in bens.events if isinstance(event, ocm.StateChanged)]
+            assert [failure is None for failure in told] == [False, True]
+            assert "full" in (told[0] or "")
+        assert aikos.texts == ["kept", "waits", "after"]
+    assert SqliteState(state).load().rooms == {}
+
+
+@simulated
+async def test_a_client_whose_disk_is_full_is_who_it_was_after_a_crash(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it has come back meanwhile: what it shows the server is what it will find."""
+    disk, state, crashed = FullDisk(monkeypatch, at="INTO named"), tmp_path / "ben.db", tmp_path / "crashed.db"
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
+        aikos = Listener(hosted)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(ocm.connect(server.url, user="ben", state=state))
+            room = await client.join("r").__aenter__()
+            await room.send("before")
+            disk.is_full = True
+            for _ in range(3):
+                network.cut("ben")
+                await asyncio.sleep(30)
+                network.heal("ben")
+                await until(lambda: room.connection is ocm.Connection.CONNECTED)
+                await asyncio.sleep(5)
+            copy_database(state, crashed)
+            network.cut("ben")
+            disk.is_full = False
+        network.heal("ben")
+        async with sitting(server.url, "ben", state=crashed) as room:
+            assert room.returned
+            await room.send("behind")
+        assert aikos.texts == ["before", "behind"]
+
+
+@simulated
+async def test_who_can_remember_nothing_is_not_let_in(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, at="INTO")
+    async with (
+        ocm.serve(URL) as server,
+        sitting(server.url, "aiko", create=True),
+        ocm.connect(server.url, user="ben", state=tmp_path / "ben.db") as client,
+    ):
+        disk.is_full = True
+        for _ in range(2):
             with pytest.raises(ocm.StateFailed, match="full"):
-                await rest(room)
+                async with client.join("r"):
+                    await asyncio.sleep(10)
+        disk.is_full = False
         await asyncio.sleep(10)
-        assert aikos.texts == ["kept"]
+        async with client.join("r") as room:
+            await room.send("here")
+
+
+@simulated
+async def test_who_ends_before_everything_is_remembered_is_told(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, state = FullDisk(monkeypatch, at="INTO posted"), tmp_path / "ben.db"
+
+    async def say(text: str, *, full_at_the_end: bool) -> None:
+        async with ocm.connect(server.url, user="ben", state=state) as client:
+            disk.is_full = False
+            room = await client.join("r").__aenter__()
+            disk.is_full = True
+            room.post(text)
+            await asyncio.sleep(1)
+            disk.is_full = full_at_the_end
+
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
+        aikos = Listener(hosted)
+        with pytest.raises(ocm.StateFailed, match="full"):
+            await say("not kept", full_at_the_end=True)
+        await say("kept", full_at_the_end=False)
+        async with sitting(server.url, "ben", state=state):
+            await until(lambda: aikos.texts == ["kept"])
 
 
 @simulated

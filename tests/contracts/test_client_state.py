@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocm.errors import StateFailed, StateLocked
-from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
+from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
 from ocm.store.base import ClientState
 from ocm.store.client_memory import MemoryState
 from ocm.store.client_sqlite import SqliteState
@@ -100,6 +100,22 @@ async def test_what_was_stored_is_loaded(make: MakeState) -> None:
         Named(b"c" * 16, b"t" * 32, b"k" * 32),
         {"部屋": RoomMemory(b"l" * 16, 8, 5, 5, {5: Posted("部屋", 5, 0, b"")})},
     )
+
+
+@every_state
+async def test_messages_get_other_ids_all_at_once(make: MakeState) -> None:
+    writer = Writer(make())
+    said: list[Memo] = [Posted("room", number, 0, b"%d" % number) for number in range(1, 6)]
+    assert await writer.write([*said, Posted("other", 4, 0, b"there"), Renumbered("room", 3, 5, 2)])
+    rooms = writer.state.load().rooms
+    assert {one.message_id: one.body for one in rooms["room"].posted.values()} == {
+        1: b"1",
+        2: b"2",
+        5: b"3",
+        6: b"4",
+        7: b"5",
+    }
+    assert (rooms["room"].mark, rooms["other"].mark, list(rooms["other"].posted)) == (7, 4, [4])
 
 
 @every_state
@@ -200,6 +216,7 @@ memos = st.one_of(
     st.builds(Named, *[st.binary(min_size=1, max_size=3)] * 3),
     st.builds(Entered, rooms, st.sampled_from([b"1", b"2", b""]), ids, ids),
     st.builds(Posted, rooms, ids, st.integers(0, 255), st.binary(max_size=3)),
+    st.builds(Renumbered, rooms, ids, ids, ids),
     st.builds(Sent, rooms, ids),
     st.builds(Settled, rooms, ids),
     st.builds(Read, rooms, ids),

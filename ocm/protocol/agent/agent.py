@@ -6,14 +6,14 @@ memos, and acted on when they are stored.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from ocm.errors import LocalProtocolError, SendRefused
+from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.address import Address
 from ocm.protocol.agent.dialling import Dialler
 from ocm.protocol.agent.happenings import AgentEvent, Answered, Ended, EntryRefused, Replaced, Seating, Settled
+from ocm.protocol.agent.memos import Memos
 from ocm.protocol.agent.questions import Question, Questions
 from ocm.protocol.agent.room import AgentRoom
 from ocm.protocol.agent.session import Answer, ReadBack, Recognized, Session, SessionEvent, SessionState, Told
@@ -28,6 +28,7 @@ from ocm.protocol.events import (
     PathState,
     Removed,
     RoomClosed,
+    StateChanged,
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
@@ -80,11 +81,13 @@ class Agent:
         self._limits = limits
         self._randomness = randomness
         self._named = memory.named
+        self._kept = memory.named
+        """What is stored of that."""
         self._remembered = dict(memory.rooms)
         self._wishes: dict[str, Wish] = {}
-        self._memos: list[tuple[Memo, AgentRoom | None]] = []
-        self._unstored: deque[tuple[Memo, AgentRoom | None]] = deque()
-        self._handed_out = 0
+        self.state_failure: str | None = None
+        """Why nothing can be stored; None: it can, as far as is known."""
+        self._memos = Memos()
         self._events: list[AgentEvent] = []
         self._questions = Questions()
         self._abandoned: dict[int, Wish] = {}
@@ -157,11 +160,13 @@ class Agent:
         """Say something; return its message id. It leaves when it is stored.
 
         Raises ``SendRefused``: ``empty``, ``too_large``, ``closed`` or ``rate``; ``LocalProtocolError`` for a kind
-        above 255.
+        above 255; ``StateFailed`` while it could not be stored.
         """
         wish = self._wish(room)
         if wish.leaving:
             raise SendRefused("closed")
+        if self.state_failure is not None:
+            raise StateFailed(self.state_failure)
         message_id = wish.room.post(body, kind)
         self._gather(wish.room)
         return message_id
@@ -223,20 +228,28 @@ class Agent:
     # --- the store --------------------------------------------------------------------------------------
 
     def memos_to_store(self) -> list[Memo]:
-        """Return what is to be stored, in order; each is handed out once."""
-        memos, self._memos = self._memos, []
-        self._handed_out += len(memos)
-        self._unstored += memos
-        return [memo for memo, _ in memos]
+        """Return what is to be stored, in order, whole or not at all; each is handed out once, unless that fails."""
+        return self._memos.hand_out()
 
     def stored(self, count: int, *, now_s: float) -> None:
-        """Hear that the first ``count`` memos ever handed out are stored: only now are they acted on."""
-        while self._unstored and self._handed_out - len(self._unstored) < count:
-            memo, room = self._unstored.popleft()
+        """Hear that ``count`` memos are stored by now, since ever: only now are they acted on."""
+        if self.state_failure is not None:
+            self.state_failure = None
+            self._note_all(StateChanged(None))
+        for memo, room in self._memos.stored(count):
             if room is not None:
                 room.stored(memo)
-            elif memo is self._named and self._session is not None:
-                self._session.say_stored()
+            elif isinstance(memo, Named):
+                self._kept = memo
+                if memo is self._named and self._session is not None:
+                    self._session.say_stored()
+
+    def store_failed(self, why: str) -> None:
+        """Hear that nothing of what is not said to be stored is: all that is handed out once more."""
+        self._memos.take_back()
+        if self.state_failure is None:
+            self.state_failure = why
+            self._note_all(StateChanged(why))
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -257,7 +270,7 @@ class Agent:
         session = Session(
             server_key=server_key,
             server_address=server_address,
-            named=self._named,
+            named=self._to_show(),
             randomness=self._randomness,
             on_event=self._on_event,
             on_change=self._on_change,
@@ -388,7 +401,7 @@ class Agent:
         self._may_have_replaced = False
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
-        self._memos.append((self._named, None))
+        self._memos.add(self._named, None)
         self._attempts = self._dialler.reach(now_s=now_s)
         for wish in self._live_wishes():
             wish.unasked()
@@ -518,7 +531,7 @@ class Agent:
         self._gather(wish.room)
         if wish.was_in:
             wish.was_in = False
-            self._memos.append((Left(wish.name), None))
+            self._memos.add(Left(wish.name), None)
             self._events.append(Ended(wish.name, wish.room.over, refusal))
 
     def _leave(self, session: Session, wish: Wish, handle: int) -> None:
@@ -537,7 +550,7 @@ class Agent:
         wish.room.end(None)
         self._gather(wish.room)
         del self._wishes[wish.name]
-        self._memos.append((Left(wish.name), None))
+        self._memos.add(Left(wish.name), None)
 
     def _abandon(self, wish: Wish) -> None:
         """Speak for a room no more; should the server still let us in, we leave at once."""
@@ -592,6 +605,16 @@ class Agent:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
+    def _to_show(self) -> Named | None:
+        """Return who we say we are.
+
+        A secret that is shown ends those before it: while nothing can be stored, it is the one that a crash leaves us.
+        """
+        named, kept = self._named, self._kept
+        if named is None or kept is None or self.state_failure is None:
+            return named
+        return kept if (kept.client, kept.server) == (named.client, named.server) else named
+
     def _wish(self, room: str) -> Wish:
         wish = self._wishes.get(room)
         if wish is None:
@@ -608,7 +631,8 @@ class Agent:
 
     def _gather(self, room: AgentRoom) -> None:
         memos, room.memos = room.memos, []
-        self._memos += [(memo, room) for memo in memos]
+        for memo in memos:
+            self._memos.add(memo, room)
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
@@ -617,7 +641,7 @@ class Agent:
         for wish in self._live_wishes():
             wish.is_lost_told = wish.is_lost_told or wish.was_in
 
-    def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
+    def _note_all(self, event: ConnectionChanged | PathChanged | StateChanged) -> None:
         for wish in self._live_wishes():
             if wish.was_in:
                 wish.room.note(event)

@@ -398,6 +398,11 @@ class ControlRecord:
     whole: bytes = field(repr=False)
     """Header and payload as they came: the key schedule covers HELLO's."""
 
+    @property
+    def is_of_later_version(self) -> bool:
+        """Whether its operation is none of this version."""
+        return self.operation not in Op._value2member_map_
+
     def read(self) -> Payload | None:
         """Return what it says; None for an operation or stage that is not known.
 

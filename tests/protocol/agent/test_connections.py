@@ -207,6 +207,7 @@ def test_of_two_secrets_the_one_of_this_session_counts() -> None:
     client = Client()
     client.enter()
     line = client.connect()
+    client.hand_out()
     line.lose()
     line = client.connect(resumed=True, secret=SECRETS[1])
     line.hear(Join)
@@ -222,6 +223,36 @@ def test_of_two_secrets_the_one_of_this_session_counts() -> None:
     client.store()
     assert client.memory.named is not None
     assert client.memory.named.secret == SECRETS[2]
+
+
+def test_while_nothing_can_be_stored_the_secret_that_is_stored_is_shown() -> None:
+    """The server forgets it once a newer one is shown; after a crash we would be somebody else."""
+    client = Client()
+    line = client.sit()
+    line.lose()
+    line = client.connect(resumed=True, secret=SECRETS[1])
+    line.lose()
+    client.fail_to_store()
+    line = client.open()
+    line.greet()
+    assert line.recognize(resumed=True, secret=SECRETS[2]).secret == SECRETS[0].hex()
+    client.store()
+    line.lose()
+    line = client.open()
+    line.greet()
+    assert line.recognize(resumed=True).secret == SECRETS[2].hex()
+
+
+def test_who_is_somebody_new_shows_so_though_that_could_not_be_stored() -> None:
+    client = Client()
+    line = client.sit()
+    line.lose()
+    line = client.connect(client=b"n" * 16, secret=SECRETS[1])
+    line.lose()
+    client.fail_to_store()
+    line = client.open()
+    line.greet()
+    assert line.recognize(client=b"n" * 16, resumed=True).secret == SECRETS[1].hex()
 
 
 def test_the_secret_goes_to_the_server_that_gave_it_and_to_no_other() -> None:
