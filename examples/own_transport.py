@@ -35,14 +35,23 @@ class Tracing:
         )
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
         def show(batch: Batch) -> None:
             for datagram, source in batch:
                 print(f"{self.name}: {len(datagram)} bytes by UDP from {address_text(source)}")
             on_batch(batch)
 
-        return await self.below.open_port(host, port, show, size_max=size_max, unsent_max=unsent_max)
+        return await self.below.open_port(
+            host, port, show, size_max=size_max, unsent_max=unsent_max, multihomed=multihomed
+        )
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         return await self.below.resolve(host, port)

@@ -125,9 +125,18 @@ class SecureNetwork:
             raise
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
-        return await self._below.open_port(host, port, on_batch, size_max=size_max, unsent_max=unsent_max)
+        return await self._below.open_port(
+            host, port, on_batch, size_max=size_max, unsent_max=unsent_max, multihomed=multihomed
+        )
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         return await self._below.resolve(host, port)

@@ -129,9 +129,18 @@ class Wiretap(Machine):
         return await super().connect(host, port, tapped, write_buffer_max=write_buffer_max, local=local)
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
-        opened = await super().open_port(host, port, on_batch, size_max=size_max, unsent_max=unsent_max)
+        opened = await super().open_port(
+            host, port, on_batch, size_max=size_max, unsent_max=unsent_max, multihomed=multihomed
+        )
         return TappedPort(opened, self.tape.datagrams)
 
 

@@ -27,6 +27,8 @@ _LINE: Final = re.compile(r"(\S+:\d+) ([0-9a-f]{64})")
 _GROUP: Final = 4
 _GROUPS_ON_LINE: Final = 8
 _YES: Final = frozenset({"yes", "はい"})
+_NO: Final = frozenset({"no", "n", "いいえ"})
+_TYPED: Final = re.compile("[0-9a-f]{64}")
 
 
 class Untrusted(CommandFailed):
@@ -137,10 +139,12 @@ class Trust:
         while True:
             self._screen.write(words("trust.ask"))
             answer = await self._stdin.line()
-            if isinstance(answer, str) and answer.strip().lower() in _YES:
+            said = "".join(answer.split()).lower() if isinstance(answer, str) else "no"
+            if said == shown or said in _YES:
                 return
-            if not isinstance(answer, str) or answer.strip():  # an empty line is no answer
+            if said in _NO or _TYPED.fullmatch(said):
                 raise Untrusted(words("trust.refused"))
+            self._screen.line(f"* {words('trust.again')}")  # "y" may be the first letter of a message
 
 
 def grouped(fingerprint: str) -> str:

@@ -4,6 +4,9 @@ An address is ``port(2) | IPv4(4)``, 6 bytes, or ``port(2) | flow(4) | IPv6(16) 
 tail of the system's own ``sockaddr`` (flow 0; scope in the machine's byte order, as the system keeps it),
 so that a relay compares and copies it without taking it apart. Everything else reads it through the
 functions here.
+
+Where a port is open at every address of a machine, an address that a datagram came from ends with the one of ours
+that it came to, 4 or 16 bytes of IP: that makes a path, and what is sent back along it leaves from there.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ Address: TypeAlias = bytes
 
 V4_SIZE: Final = 6
 V6_SIZE: Final = 26
+V4_PATH_SIZE: Final = V4_SIZE + 4
+V6_PATH_SIZE: Final = V6_SIZE + 16
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _LOOPBACK: Final = b"\x7f\x00\x00\x01"
 _LOCAL_NETWORKS: Final = tuple(
@@ -55,10 +60,15 @@ def port_of(address: Address) -> int:
 
 def ip_of(address: Address) -> bytes:
     """Return 4 or 16 bytes of IP; an IPv4 address that came in IPv6 clothes (RFC 4291 2.5.5.2) gives 4."""
-    if len(address) == V4_SIZE:
-        return address[2:]
+    if len(address) < V6_SIZE:
+        return address[2:V4_SIZE]
     ip = address[6:22]
     return ip[12:] if ip.startswith(_MAPPED) else ip
+
+
+def peer_of(address: Address) -> Address:
+    """Return the peer's end of a path: the address without the one of ours behind it."""
+    return address[: V4_SIZE if len(address) < V6_SIZE else V6_SIZE]
 
 
 def is_loopback(address: Address) -> bool:

@@ -145,6 +145,7 @@ class Server:
             self._on_batch,
             size_max=DATAGRAM_SIZE_MAX,
             unsent_max=self._limits.unsent_datagrams_max,
+            multihomed=True,
         )
         self._fanout = Fanout(self._port)
         try:

@@ -289,9 +289,19 @@ class Network(Protocol):
         ...
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
         """Open a datagram port at ``host`` (None: every address) and ``port`` (0: a free one).
+
+        What is sent to an address that a ``multihomed`` port gave out leaves from the address of ours that was reached
+        from there, where the system can do that; else from the one that the system's routes choose.
 
         Raises:
             AddressInUse: another program has the port.

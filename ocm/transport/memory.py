@@ -79,9 +79,16 @@ class MemoryNetwork:
         return ours
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
-        """Open a datagram port (see ``Network.open_port``)."""
+        """Open a datagram port (see ``Network.open_port``). A host has one address here: all leaves from there."""
         local = await self._claim("UDP", host, port)
         return MemoryPort(self._world, local, on_batch, size_max=size_max, unsent_max=unsent_max)
 

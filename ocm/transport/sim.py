@@ -395,9 +395,16 @@ class SimNetwork:
         return await dial.connect()
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
-        """Open a datagram port (see ``Network.open_port``)."""
+        """Open a datagram port (see ``Network.open_port``). A host has one address here: all leaves from there."""
         number = await self._claim("UDP", host, port)
         return SimPort(self._world, self._here, number, on_batch, size_max=size_max, unsent_max=unsent_max)
 

@@ -6,9 +6,13 @@ import socket
 import sys
 from typing import Any, Final
 
-from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, ip_of, split_address
+from ocm.protocol.address import V4_PATH_SIZE, V4_SIZE, V6_PATH_SIZE, V6_SIZE, Address, ip_of, split_address
 
 _V4_FIELDS: Final = 2
+_SIZES: Final[dict[int, tuple[int, int]]] = {
+    socket.AF_INET: (V4_SIZE, V4_PATH_SIZE),
+    socket.AF_INET6: (V6_SIZE, V6_PATH_SIZE),
+}
 _MAPPED_HEAD: Final = bytes(4 + 10) + b"\xff\xff"
 
 
@@ -24,22 +28,24 @@ def from_sockaddr(sockaddr: tuple[Any, ...]) -> Address:
 
 
 def to_sockaddr(address: Address) -> tuple[Any, ...]:
-    """Return what ``bind`` and ``sendto`` take, of the family that the address's length says."""
+    """Return what ``bind`` and ``sendto`` take for the peer's end, of the family that the address's length says."""
     port = int.from_bytes(address[:2], "big")
-    if len(address) == V4_SIZE:
+    if len(address) < V6_SIZE:
         return split_address(address)
     scope = int.from_bytes(address[22:26], sys.byteorder)
     return socket.inet_ntop(socket.AF_INET6, address[6:22]), port, 0, scope
 
 
 def fit(address: Address, family: int) -> Address | None:
-    """Return the address as a socket of ``family`` spells it, or None when it cannot reach it at all."""
-    wanted = V6_SIZE if family == socket.AF_INET6 else V4_SIZE
-    if len(address) == wanted:
+    """Return the address as a socket of ``family`` spells it, or None when it cannot reach it at all.
+
+    A path stays one in a socket of its own family: no other has given it out.
+    """
+    if len(address) in _SIZES[family]:
         return address
-    if len(address) == V4_SIZE:
-        return address[:2] + _MAPPED_HEAD + address[2:] + bytes(4)
-    if len(address) != V6_SIZE:
+    if len(address) in _SIZES[socket.AF_INET]:
+        return address[:2] + _MAPPED_HEAD + ip_of(address) + bytes(4)
+    if len(address) not in _SIZES[socket.AF_INET6]:
         return None
     undressed = address[:2] + ip_of(address)
     return undressed if len(undressed) == V4_SIZE else None

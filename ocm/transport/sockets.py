@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from ocm.errors import AddressInUse, LocalProtocolError, TransportClosed
 from ocm.protocol.address import Address, make_address
-from ocm.transport import tcp
+from ocm.transport import pktinfo, tcp
 from ocm.transport.base import Accept, Batch, DatagramPort, Stream, StreamListener
 from ocm.transport.sockaddr import from_sockaddr, to_sockaddr
 from ocm.transport.udp_plain import PlainPort
@@ -55,13 +55,21 @@ class SocketNetwork:
         return await tcp.connect(host, port, accept, write_buffer_max=write_buffer_max, local=local)
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
         """Open a datagram port (see ``Network.open_port``)."""
         sock = bind_first("UDP", await self._candidates(host, port))
+        info = pktinfo.ask(sock) if multihomed else None
         if sys.platform == "linux" and self._batched and (calls := system_calls()) is not None:
-            return MmsgPort(sock, on_batch, size_max=size_max, unsent_max=unsent_max, calls=calls)
-        return PlainPort(sock, on_batch, size_max=size_max, unsent_max=unsent_max)
+            return MmsgPort(sock, on_batch, size_max=size_max, unsent_max=unsent_max, calls=calls, info=info)
+        return PlainPort(sock, on_batch, size_max=size_max, unsent_max=unsent_max, info=info)
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         """Return the addresses of a name (see ``Network.resolve``)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import operator
 import socket
 import struct
 import sys
@@ -17,9 +18,10 @@ from typing import Any, Final, Protocol
 
 from cffi import FFI
 
-from ocm.protocol.address import V6_SIZE, Address
+from ocm.protocol.address import V4_SIZE, V6_SIZE, Address
 from ocm.transport.base import Batch, Group, PortCounters
 from ocm.transport.line import BATCH_MAX, ROUNDS_MAX, SLOT_SIZE, SLOTS_MAX, LentSlot, LinePort
+from ocm.transport.pktinfo import PacketInfo
 from ocm.transport.sockaddr import fit, from_sockaddr
 
 CData = Any  # cffi builds these types from C text at import: there is nothing static to name
@@ -35,6 +37,7 @@ ffi.cdef("""
         void *msg_control; size_t msg_controllen; int msg_flags;
     };
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
+    struct cmsghdr { size_t cmsg_len; int cmsg_level; int cmsg_type; };
     int recvmmsg(int fd, struct mmsghdr *headers, unsigned int count, int flags, void *timeout);
     int sendmmsg(int fd, struct mmsghdr *headers, unsigned int count, int flags);
 """)
@@ -42,6 +45,8 @@ ffi.cdef("""
 _WORD: Final[int] = ffi.sizeof("size_t")
 _HEADER_WORDS: Final[int] = ffi.sizeof("struct mmsghdr") // _WORD
 _NAME_WORD: Final[int] = ffi.offsetof("struct msghdr", "msg_name") // _WORD
+_CONTROL_WORD: Final[int] = ffi.offsetof("struct msghdr", "msg_control") // _WORD
+_CONTROL_SIZE: Final[int] = ffi.sizeof("struct cmsghdr")
 _LENGTH: Final[int] = ffi.offsetof("struct mmsghdr", "msg_len") // 4
 _NAME_FORMATS: Final[dict[int, str]] = {socket.AF_INET: "2x6s8x", socket.AF_INET6: "2x26s"}
 """``sockaddr_in`` and ``sockaddr_in6``, for ``struct``: what our addresses leave out of them."""
@@ -74,30 +79,42 @@ class MmsgPort(LinePort[Address]):
     """A datagram port on a bound, non-blocking UDP socket, which it owns from now on."""
 
     def __init__(
-        self, sock: socket.socket, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int, calls: Calls
+        self,
+        sock: socket.socket,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        calls: Calls,
+        info: PacketInfo | None = None,
     ) -> None:
-        """Start receiving on the running loop."""
+        """Start receiving on the running loop. With ``info`` the socket was asked to say where datagrams come to."""
         super().__init__(from_sockaddr(sock.getsockname()), unsent_max=unsent_max)
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._sendmmsg = calls.sendmmsg
         self._fd = sock.fileno()
-        self._family = int(sock.family)
-        self._outbox = _Rows(SLOTS_MAX, SLOT_SIZE, self._family)
-        self._slot_names: list[memoryview] = []
-        self._draining = _Rows(BATCH_MAX, 0, self._family)
+        self.family = int(sock.family)
+        self.info = info
+        self._outbox = self.rows(SLOTS_MAX, SLOT_SIZE)
+        self._slot_ends: list[tuple[memoryview, memoryview | None]] = []
+        self._draining = self.rows(BATCH_MAX, 0)
         self.shared = _SharedPayload()
-        self._read = _make_reader(self, on_batch, size_max, self._family, calls.recvmmsg)
+        self._read = _make_reader(self, on_batch, size_max, calls.recvmmsg)
         self._loop.add_reader(self._fd, self._read)
 
     def group(self, addresses: Sequence[Address]) -> Group:
         """Prebuild a group of addresses: one call sends to all of them."""
         self._check_open()
-        return _MmsgGroup(self, addresses, self._family)
+        return _MmsgGroup(self, addresses)
 
     def fit(self, address: Address) -> Address | None:
         """Return the address as this socket's family spells it."""
-        return fit(address, self._family)
+        return fit(address, self.family)
+
+    def rows(self, count: int, size: int) -> _Rows:
+        """Make arrays for datagrams of up to ``size`` bytes."""
+        return _Rows(count, size, self.family, self.info)
 
     def fileno(self) -> int:
         """Return the socket's number; -1 once closed."""
@@ -129,16 +146,18 @@ class MmsgPort(LinePort[Address]):
             self._wait(payload, destination)
 
     def _new_slot(self, index: int) -> LentSlot:
-        self._slot_names.append(self._outbox.name(index))
+        self._slot_ends.append(self._outbox.ends(index))
         return LentSlot(self._outbox.buffer(index))
 
     def _send_slots(self, lent: int) -> None:
         """Send the filled slots; each run of them in one call."""
         rows, start = self._outbox, 0
-        sizes, usual = rows.vectors, rows.address_size
-        for index, (slot, name) in enumerate(zip(self._slots[:lent], self._slot_names, strict=False)):
+        sizes, peer_size, usual = rows.vectors, rows.peer_size, rows.address_size
+        for index, (slot, (peer, own)) in enumerate(zip(self._slots[:lent], self._slot_ends, strict=False)):
             if slot.size and len(slot.to) == usual:
-                name[:] = slot.to
+                peer[:] = slot.to[:peer_size]
+                if own is not None:
+                    own[:] = slot.to[peer_size:]
                 sizes[2 * index + 1] = slot.size
             elif not slot.size or not rows.address(index, slot.to, slot.size):
                 self._send_run(start, index)
@@ -188,15 +207,15 @@ class _MmsgGroup:
 
     __slots__ = ("_addresses", "_count", "_headers", "_port", "_positions", "_rows", "_unreachable", "_words")
 
-    def __init__(self, port: MmsgPort, addresses: Sequence[Address], family: int) -> None:
-        fitted = [fit(address, family) for address in addresses]
+    def __init__(self, port: MmsgPort, addresses: Sequence[Address]) -> None:
+        fitted = [port.fit(address) for address in addresses]
         self._addresses = [address for address in fitted if address is not None]
         self._count = len(self._addresses)
         self._unreachable = len(fitted) - self._count
         places = iter(range(self._count))
         self._positions = [-1 if address is None else next(places) for address in fitted]
         self._port = port
-        self._rows = _Rows(self._count, 0, family)
+        self._rows = port.rows(self._count, 0)
         for position, address in enumerate(self._addresses):
             self._rows.share(position, address, port.shared.pointer)
         self._headers = self._rows.headers
@@ -218,13 +237,16 @@ class _MmsgGroup:
             settled = port.send_headers(self._headers, wanted) if wanted else 0
         else:  # the last address takes the place of the skipped one, so that the rest is one row
             wanted = self._count - 1
-            words, place = self._words, position * _HEADER_WORDS + _NAME_WORD
-            skipped = words[place]
-            words[place] = words[wanted * _HEADER_WORDS + _NAME_WORD]
+            words, place, last = self._words, position * _HEADER_WORDS, wanted * _HEADER_WORDS
+            name, control = words[place + _NAME_WORD], words[place + _CONTROL_WORD]
+            words[place + _NAME_WORD], words[place + _CONTROL_WORD] = (
+                words[last + _NAME_WORD],
+                words[last + _CONTROL_WORD],
+            )
             try:
                 settled = port.send_headers(self._headers, wanted) if wanted else 0
             finally:
-                words[place] = skipped
+                words[place + _NAME_WORD], words[place + _CONTROL_WORD] = name, control
         if settled < wanted:
             port.wait_all(payload, self._without(position)[settled:])
 
@@ -261,12 +283,17 @@ class _SharedPayload:
 
 
 class _Rows:
-    """Arrays for ``count`` datagrams: a header, a name, a vector and a buffer of ``size`` for each."""
+    """Arrays for ``count`` datagrams: a header, a name, a vector and a buffer of ``size`` for each.
 
-    def __init__(self, count: int, size: int, family: int) -> None:
+    With ``info`` each has a control message, too, that says at which of our addresses it arrives or leaves.
+    """
+
+    def __init__(self, count: int, size: int, family: int, info: PacketInfo | None) -> None:
         self._stride = size
         self._name_size = struct.calcsize("=" + _NAME_FORMATS[family])
-        self.address_size = V6_SIZE if family == socket.AF_INET6 else 6
+        self.peer_size = V6_SIZE if family == socket.AF_INET6 else V4_SIZE
+        self.address_size = self.peer_size + (0 if info is None else info.ip_size)
+        """Bytes of an address that goes into a row as it is."""
         self._family = family
         self._names = ffi.new("char[]", max(count, 1) * self._name_size)
         self._vectors = ffi.new("struct iovec[]", max(count, 1))
@@ -288,15 +315,35 @@ class _Rows:
             self._vectors[index].iov_len = size
             start = index * self._name_size
             self.names[start : start + 2] = struct.pack("=H", family)
+        self._info = info
+        self.controls: CData = b"" if info is None else self._add_controls(count, info)
+
+    def _add_controls(self, count: int, info: PacketInfo) -> CData:
+        head = struct.pack("@Nii", _CONTROL_SIZE + info.size, info.level, info.type)
+        space = _control_space(info)
+        self._controls = ffi.new("char[]", head.ljust(space, b"\0") * count)
+        start = int(ffi.cast("size_t", self._controls))
+        for index in range(count):
+            word = index * _HEADER_WORDS + _CONTROL_WORD
+            self.words[word], self.words[word + 1] = start + index * space, space
+        return _view(self._controls, "B")
 
     def buffer(self, index: int) -> memoryview:
         """Return buffer number ``index``."""
         return memoryview(self.buffers)[index * self._stride : (index + 1) * self._stride]
 
-    def name(self, index: int) -> memoryview:
-        """Return where the address of row ``index`` is."""
+    def ends(self, index: int) -> tuple[memoryview, memoryview | None]:
+        """Return where the two ends of the path of row ``index`` are: the peer's, and ours where rows have it."""
+        own = None if self._info is None else memoryview(self.controls)[self._own_at(index, self._info)]
+        return memoryview(self.names)[self._peer_at(index)], own
+
+    def _peer_at(self, index: int) -> slice:
         start = index * self._name_size + 2
-        return memoryview(self.names)[start : start + self.address_size]
+        return slice(start, start + self.peer_size)
+
+    def _own_at(self, index: int, info: PacketInfo) -> slice:
+        start = index * _control_space(info) + _CONTROL_SIZE + info.start
+        return slice(start, start + info.ip_size)
 
     def address(self, index: int, to: Address, size: int) -> bool:
         """Say where buffer number ``index`` goes and how much of it; False when that cannot be reached."""
@@ -305,8 +352,9 @@ class _Rows:
             if fitted is None:
                 return False
             to = fitted
-        start = index * self._name_size + 2
-        self.names[start : start + self.address_size] = to
+        self.names[self._peer_at(index)] = to[: self.peer_size]
+        if self._info is not None:
+            self.controls[self._own_at(index, self._info)] = to[self.peer_size :] or self._info.any_ip(to)
         self.vectors[2 * index + 1] = size
         return True
 
@@ -321,6 +369,11 @@ class _Rows:
         self.headers[index].msg_hdr.msg_iov = vector
 
 
+def _control_space(info: PacketInfo) -> int:
+    """Return the bytes that a control message takes, with its head and what it is filled up with."""
+    return -(-(_CONTROL_SIZE + info.size) // _WORD) * _WORD
+
+
 def _view(array: CData, code: str) -> CData:  # a memoryview; its stubs do not know code "N"
     """Look at a C array as numbers of a ``struct`` code."""
     view: CData = memoryview(ffi.buffer(array))
@@ -331,16 +384,17 @@ def _make_reader(
     port: MmsgPort,
     on_batch: Callable[[Batch], None],
     size_max: int,
-    family: int,
     recvmmsg: Callable[[int, CData, int, int, CData], int],
 ) -> Callable[[], None]:
     """Build what the loop calls when the socket is readable: a closure, as it is the hot path."""
     stride = size_max + 1  # so that a longer datagram shows in its length, without MSG_TRUNC
-    rows = _Rows(BATCH_MAX, stride, family)
-    headers, buffers, names, null = rows.headers, rows.buffers, rows.names, ffi.NULL
+    rows = port.rows(BATCH_MAX, stride)
+    headers, buffers, names, controls, null = rows.headers, rows.buffers, rows.names, rows.controls, ffi.NULL
     starts = range(0, BATCH_MAX * stride, stride)
-    name = _NAME_FORMATS[family]
+    name = _NAME_FORMATS[port.family]
     unpack_names = [struct.Struct("=" + name * n).unpack_from for n in range(BATCH_MAX + 1)]
+    own = "" if port.info is None else _own_format(port.info)
+    unpack_own = [struct.Struct("=" + own * n).unpack_from for n in range(BATCH_MAX + 1)]
     counters, fd = port.counters, port.fileno()
 
     def read() -> None:
@@ -350,7 +404,10 @@ def _make_reader(
                 return
             lengths = rows.lengths[:count].tolist()
             payloads = [buffers[at : at + size] for at, size in zip(starts, lengths, strict=False)]
-            batch = list(zip(payloads, unpack_names[count](names), strict=True))
+            senders = unpack_names[count](names)
+            if own:
+                senders = tuple(map(operator.add, senders, unpack_own[count](controls)))
+            batch = list(zip(payloads, senders, strict=True))
             if max(lengths) > size_max or 0 in rows.ports[:count].tolist():
                 batch = _without_bad(batch, size_max, counters)
             counters.received += len(batch)
@@ -360,6 +417,12 @@ def _make_reader(
                 return
 
     return read
+
+
+def _own_format(info: PacketInfo) -> str:
+    """Return the format of a control message for ``struct``: what follows an address."""
+    start = _CONTROL_SIZE + info.start
+    return f"{start}x{info.ip_size}s{_control_space(info) - start - info.ip_size}x"
 
 
 def _without_bad(batch: Batch, size_max: int, counters: PortCounters) -> list[tuple[bytes, Address]]:

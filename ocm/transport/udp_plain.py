@@ -6,11 +6,12 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ocm.protocol.address import Address
 from ocm.transport.base import Batch
 from ocm.transport.line import BATCH_MAX, ROUNDS_MAX, OneByOnePort
+from ocm.transport.pktinfo import Ancillary, PacketInfo
 from ocm.transport.sockaddr import fit, from_sockaddr, to_sockaddr
 
 SockAddr: TypeAlias = tuple[Any, ...]
@@ -19,25 +20,46 @@ FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.E
 """The system has no room now; the same datagram may go later."""
 
 
-class PlainPort(OneByOnePort[SockAddr]):
+_ANCILLARY_SIZE: Final = 128
+"""More bytes than the one control message takes that we ask for."""
+
+
+class Target(NamedTuple):
+    """Where a datagram goes, as the system's calls take it, and what says where it leaves from."""
+
+    sockaddr: SockAddr
+    ancillary: list[Ancillary]
+
+
+class PlainPort(OneByOnePort[Target]):
     """A datagram port on a bound, non-blocking UDP socket, which it owns from now on."""
 
     def __init__(
-        self, sock: socket.socket, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        sock: socket.socket,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        info: PacketInfo | None = None,
     ) -> None:
-        """Start receiving on the running loop."""
+        """Start receiving on the running loop. With ``info`` the socket was asked to say where datagrams come to."""
         super().__init__(from_sockaddr(sock.getsockname()), unsent_max=unsent_max)
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._on_batch = on_batch
         self._size_max = size_max
+        self._info = info
         self._buffer = bytearray(size_max + 1)  # so that a longer datagram shows in its length
         self._loop.add_reader(sock, self._read)
 
-    def fit(self, address: Address) -> SockAddr | None:
-        """Return the address as ``sendto`` on this socket takes it."""
+    def fit(self, address: Address) -> Target | None:
+        """Return the address as the calls on this socket take it."""
         fitted = fit(address, self._sock.family)
-        return None if fitted is None else to_sockaddr(fitted)
+        if fitted is None:
+            return None
+        own_ip = b"" if self._info is None else fitted[self._info.address_size :]
+        return Target(to_sockaddr(fitted), [] if self._info is None else self._info.ancillary(own_ip))
 
     def _read(self) -> None:
         for _ in range(ROUNDS_MAX):
@@ -53,7 +75,7 @@ class PlainPort(OneByOnePort[SockAddr]):
         batch: list[tuple[bytes, Address]] = []
         for _ in range(BATCH_MAX):
             try:
-                size, sender = self._sock.recvfrom_into(self._buffer)
+                size, sender, own_ip = self._receive()
             except OSError:  # nothing left; or an error that ICMP left, which is gone now
                 return batch, False
             if size > self._size_max:
@@ -61,12 +83,22 @@ class PlainPort(OneByOnePort[SockAddr]):
             elif sender[1] == 0:
                 self.counters.from_port_0 += 1
             else:
-                batch.append((bytes(memoryview(self._buffer)[:size]), from_sockaddr(sender)))
+                batch.append((bytes(memoryview(self._buffer)[:size]), from_sockaddr(sender) + own_ip))
         return batch, True
 
-    def _offer(self, payload: bytes, destination: SockAddr) -> bool:
+    def _receive(self) -> tuple[int, SockAddr, bytes]:
+        if self._info is None:
+            size, sender = self._sock.recvfrom_into(self._buffer)
+            return size, sender, b""
+        size, ancillary, _, sender = self._sock.recvmsg_into([self._buffer], _ANCILLARY_SIZE)
+        return size, sender, self._info.own_ip(ancillary)
+
+    def _offer(self, payload: bytes, destination: Target) -> bool:
         try:
-            self._sock.sendto(payload, destination)
+            if destination.ancillary:
+                self._sock.sendmsg([payload], destination.ancillary, 0, destination.sockaddr)
+            else:
+                self._sock.sendto(payload, destination.sockaddr)
         except OSError as error:
             if error.errno in FULL:
                 return False

@@ -48,8 +48,9 @@ async def test_a_person_who_says_yes_is_not_asked_again(server: ocm.EmbeddedServ
         shown = await aiko.until(QUESTION)
         for line in grouped(str(server.fingerprint)).split("\n"):
             assert f"    {line}\r\n" in shown
-        aiko.type("")  # which is no answer
-        await aiko.until(QUESTION)
+        for unclear in ("", "y", "hello"):
+            aiko.type(unclear)
+            assert "type yes or no" in await aiko.until(QUESTION)
         aiko.type("yes")
         await aiko.until(badge_of(server.url))
         aiko.type("/leave")
@@ -65,8 +66,17 @@ async def test_a_person_who_says_yes_is_not_asked_again(server: ocm.EmbeddedServ
             pass  # in a pipe, too
 
 
-@pytest.mark.parametrize("answer", ["no", "y", "y es"])
-async def test_whatever_is_not_yes_refuses_and_keeps_nothing(modern_url: str, answer: str, tmp_path: Path) -> None:
+async def test_a_person_may_type_the_fingerprint_instead(server: ocm.EmbeddedServer, tmp_path: Path) -> None:
+    async with on_terminal(*seat(without_pin(server.url), "aiko", create=True), home=tmp_path) as aiko:
+        await aiko.until(QUESTION)
+        aiko.type(grouped(str(server.fingerprint)).replace("\n", " ").upper())
+        await aiko.until(badge_of(server.url))
+
+
+@pytest.mark.parametrize("answer", ["no", "N", ANOTHER_KEY])
+async def test_who_says_no_or_knows_another_key_is_not_connected_and_nothing_is_kept(
+    modern_url: str, answer: str, tmp_path: Path
+) -> None:
     async with on_terminal(*seat(without_pin(modern_url), "aiko", create=True), home=tmp_path) as aiko:
         await aiko.until(QUESTION)
         aiko.type(answer)
@@ -154,7 +164,7 @@ async def test_a_server_that_an_authority_vouches_for_is_entered_without_a_quest
         status, _, err = await run_ocm(*seat(f"127.0.0.1:{server.tcp_port}", "aiko"), env=env)  # by another name
         assert (status, "no authority vouches for it" in err) == (1, True)
         port = server.tcp_port
-    async with ocm.serve(f"tcrps://localhost:{port}") as server:
+    async with ocm.serve(f"tcrps://localhost:{port}", udp_port=0) as server:
         status, _, err = await run_ocm(*command, env=env, home=tmp_path)
         assert (status, err.count("\n")) == (1, 1)
         assert "is not known here" in err

@@ -63,11 +63,20 @@ class Machine:
         return await self._host.connect(host, port, keep, write_buffer_max=write_buffer_max, local=local)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     async def open_port(
-        self, host: str | None, port: int, on_batch: Callable[[Batch], None], *, size_max: int, unsent_max: int
+        self,
+        host: str | None,
+        port: int,
+        on_batch: Callable[[Batch], None],
+        *,
+        size_max: int,
+        unsent_max: int,
+        multihomed: bool = False,
     ) -> DatagramPort:
         if self.portless:
             raise TransportClosed("this machine has no port left")
-        opened = await self._host.open_port(host, port, on_batch, size_max=size_max, unsent_max=unsent_max)
+        opened = await self._host.open_port(
+            host, port, on_batch, size_max=size_max, unsent_max=unsent_max, multihomed=multihomed
+        )
         self.ports.append(opened)
         return opened
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
 
 from ocm.errors import AddressInUse, ConnectFailed, LocalProtocolError, TransportClosed
-from ocm.protocol.address import Address, ip_of, is_loopback, make_address, port_of
+from ocm.protocol.address import Address, ip_of, is_loopback, make_address, peer_of, port_of
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX
+from ocm.transport import pktinfo
 from ocm.transport.base import Batch, DatagramPort, Network
 from ocm.transport.line import BATCH_MAX, ROUNDS_MAX, SLOTS_MAX
 from ocm.transport.link_model import PERFECT, LinkModel
@@ -84,6 +87,15 @@ class NarrowSocket(socket.socket):
         size, sender = super().recvfrom_into(buffer, nbytes, flags)
         return size, (sender[0], 0, *sender[2:]) if self.port_0 else sender
 
+    def sendmsg(self, *args: Any) -> int:
+        if self.narrow is not None and not self.narrow.take():
+            raise BlockingIOError(errno.EAGAIN, "full")
+        return super().sendmsg(*args)
+
+    def recvmsg_into(self, *args: Any) -> tuple[int, Any, int, Any]:
+        size, ancillary, flags, sender = super().recvmsg_into(*args)
+        return size, ancillary, flags, (sender[0], 0, *sender[2:]) if self.port_0 else sender
+
 
 def make_network(kind: str) -> Network:
     match kind:
@@ -100,8 +112,9 @@ class Bench:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.host = None if "dual-stack" in kind else LOOPBACK
+        self.host = None if "dual-stack" in kind else "0.0.0.0" if "any" in kind else LOOPBACK
         self.address = "10.0.0.1" if kind == "sim" else LOOPBACK
+        self.is_multihomed = "multihomed" in kind
         self.network: Network = make_network(kind)
         self._narrow = MemoryNetwork(datagrams_per_turn=1)
         self._open: list[DatagramPort] = []
@@ -109,7 +122,9 @@ class Bench:
     async def open(
         self, on_batch: Callable[[Batch], None], *, port: int = 0, size_max: int = 4096, unsent_max: int = 100
     ) -> DatagramPort:
-        opened = await self.network.open_port(self.host, port, on_batch, size_max=size_max, unsent_max=unsent_max)
+        opened = await self.network.open_port(
+            self.host, port, on_batch, size_max=size_max, unsent_max=unsent_max, multihomed=self.is_multihomed
+        )
         return self._keep(opened)
 
     async def open_narrow(self, on_batch: Callable[[Batch], None], *, unsent_max: int = 100) -> DatagramPort:
@@ -139,17 +154,20 @@ class Bench:
         self, on_batch: Callable[[Batch], None], *, unsent_max: int, narrow: Narrow | None = None, port_0: bool = False
     ) -> DatagramPort:
         sock = bind_first("UDP", [make_address("::" if self.host is None else self.host, 0)])
+        info = pktinfo.ask(sock) if self.is_multihomed else None
         if "mmsg" in self.kind:
-            return _odd_mmsg(sock, on_batch, unsent_max=unsent_max, narrow=narrow, port_0=port_0)
+            from ocm.transport.udp_mmsg import MmsgPort
+
+            return MmsgPort(
+                sock, on_batch, size_max=4096, unsent_max=unsent_max, calls=_odd_calls(narrow, port_0=port_0), info=info
+            )
         odd = NarrowSocket(fileno=sock.detach())
         odd.narrow, odd.port_0 = narrow, port_0
-        return PlainPort(odd, on_batch, size_max=4096, unsent_max=unsent_max)
+        return PlainPort(odd, on_batch, size_max=4096, unsent_max=unsent_max, info=info)
 
 
-def _odd_mmsg(
-    sock: socket.socket, on_batch: Callable[[Batch], None], *, unsent_max: int, narrow: Narrow | None, port_0: bool
-) -> DatagramPort:
-    from ocm.transport.udp_mmsg import Calls, MmsgPort, ffi, system_calls
+def _odd_calls(narrow: Narrow | None, *, port_0: bool) -> Any:
+    from ocm.transport.udp_mmsg import Calls, ffi, system_calls
 
     calls = system_calls()
     assert calls is not None
@@ -170,10 +188,19 @@ def _odd_mmsg(
                 return -1
             return real.sendmmsg(fd, headers, 1, flags)
 
-    return MmsgPort(sock, on_batch, size_max=4096, unsent_max=unsent_max, calls=Odd())
+    return Odd()
 
 
-@pytest.fixture(params=["mmsg v4", "mmsg dual-stack", "plain v4", "plain dual-stack", "memory", "sim"])
+SOCKETS = ("mmsg v4", "mmsg dual-stack", "plain v4", "plain dual-stack")
+MULTIHOMED = (
+    "mmsg any v4 multihomed",
+    "mmsg dual-stack multihomed",
+    "plain any v4 multihomed",
+    "plain dual-stack multihomed",
+)
+
+
+@pytest.fixture(params=[*SOCKETS, *MULTIHOMED, "memory", "sim"])
 async def bench(request: pytest.FixtureRequest, need_ipv6: Callable[[], None]) -> AsyncIterator[Bench]:
     if "mmsg" in request.param:
         udp_mmsg = pytest.importorskip("ocm.transport.udp_mmsg", reason="recvmmsg needs cffi")
@@ -181,6 +208,8 @@ async def bench(request: pytest.FixtureRequest, need_ipv6: Callable[[], None]) -
             pytest.skip("this system has no recvmmsg and sendmmsg")
     if "dual-stack" in request.param:
         need_ipv6()
+    if "multihomed" in request.param and sys.platform != "linux":
+        pytest.skip("only Linux tells where a datagram came to in a way that is read here")
     made = Bench(request.param)
     yield made
     made.close()
@@ -194,6 +223,21 @@ def inbox(changes: Waiter) -> Inbox:
 def at(port: DatagramPort) -> Address:
     """Where others reach a port: an IPv4 address of 6 bytes, whatever the sender's family."""
     return make_address(LOOPBACK, port_of(port.local))
+
+
+@contextmanager
+def asking(host: str, port: DatagramPort) -> Generator[socket.socket]:
+    """Send a datagram to a port by way of one of its machine's addresses; nobody else's is as patient."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.settimeout(10)
+        peer.sendto(b"hello", (host, port_of(port.local)))
+        yield peer
+
+
+def heard(peer: socket.socket, count: int) -> set[tuple[bytes, str]]:
+    """What a peer got next, and from where."""
+    found = [peer.recvfrom(100) for _ in range(count)]
+    return {(payload, sender[0]) for payload, sender in found}
 
 
 def ignore(batch: Batch) -> None:
@@ -240,6 +284,47 @@ async def test_an_answer_goes_to_the_address_a_datagram_came_from(bench: Bench, 
     asked = await bench.open(answer)
     asking.group([at(asked)]).send(b"hello")
     assert await inbox.until(1) == [b"hello yourself"]
+
+
+@pytest.mark.parametrize("bench", MULTIHOMED, indirect=True)
+async def test_what_goes_back_leaves_from_the_address_of_ours_that_was_reached(bench: Bench, inbox: Inbox) -> None:
+    port = await bench.open(inbox)
+    for reached in ("127.0.0.7", LOOPBACK, "127.0.0.8"):
+        with asking(reached, port) as peer:
+            path = inbox.datagrams[-1][1] if await inbox.until(len(inbox.datagrams) + 1) else b""
+            fill(port, path, [b"from a slot"])
+            fill(port, peer_of(path), [b"as the routes choose"])
+            port.flush()
+            port.group([path, peer_of(path)]).send(b"to a group")
+            port.group([peer_of(path), path]).send(b"without its first", 0)
+            assert heard(peer, 5) == {
+                (b"from a slot", reached),
+                (b"as the routes choose", LOOPBACK),
+                (b"to a group", reached),
+                (b"to a group", LOOPBACK),
+                (b"without its first", reached),
+            }
+
+
+@pytest.mark.parametrize("bench", MULTIHOMED, indirect=True)
+async def test_what_waited_leaves_from_the_address_that_was_reached(bench: Bench, inbox: Inbox) -> None:
+    port = await bench.open_narrow(inbox)
+    with asking("127.0.0.7", port) as peer:
+        await inbox.until(1)
+        path = inbox.datagrams[0][1]
+        port.group([path, peer_of(path), path]).send(b"at last")
+        async with asyncio.timeout(10):
+            while port.flush():  # noqa: ASYNC110 - a count tells nobody that it changed
+                await asyncio.sleep(0)
+        assert [peer.recvfrom(100)[1][0] for _ in range(3)] == ["127.0.0.7", LOOPBACK, "127.0.0.7"]
+
+
+async def test_only_a_multihomed_port_tells_of_our_end(bench: Bench, inbox: Inbox) -> None:
+    receiver, sender = await bench.open(inbox), await bench.open(ignore)
+    sender.group([at(receiver)]).send(b"hello")
+    await inbox.until(1)
+    _, came_from = inbox.datagrams[0]
+    assert (came_from != peer_of(came_from)) == bench.is_multihomed
 
 
 async def test_a_batch_is_oldest_first(bench: Bench, inbox: Inbox) -> None:
@@ -309,7 +394,7 @@ async def test_an_empty_datagram_is_a_datagram(bench: Bench, inbox: Inbox) -> No
 async def test_local_is_where_the_port_is_bound_with_the_real_number_for_port_0(bench: Bench) -> None:
     port = await bench.open(ignore)
     assert port_of(port.local) > 0
-    assert is_loopback(port.local) == (bench.kind != "sim" and "dual-stack" not in bench.kind)
+    assert is_loopback(port.local) == (bench.kind != "sim" and bench.host == LOOPBACK)
     number = port_of(port.local)
     port.close()
     assert port_of((await bench.open(ignore, port=number)).local) == number

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.address import (
+    V4_PATH_SIZE,
     V4_SIZE,
+    V6_PATH_SIZE,
     V6_SIZE,
     address_text,
     host_key,
@@ -20,6 +22,7 @@ from ocm.protocol.address import (
     is_loopback,
     make_address,
     network_key,
+    peer_of,
     port_of,
     split_address,
 )
@@ -84,6 +87,20 @@ def test_limits_count_ipv4_by_address(one: ipaddress.IPv4Address, two: ipaddress
     assume(not one.is_loopback or not two.is_loopback)
     first, second = make_address(str(one), 1), make_address(str(two), 1)
     assert (network_key(first) == network_key(second)) == (one == two)
+
+
+@given(st.one_of(v4, v6), ports, st.data())
+def test_a_path_is_its_peer_with_our_end_behind(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, data: st.DataObject
+) -> None:
+    for host in {str(ip), f"::ffff:{ip}" if ip.version == 4 else str(ip)}:
+        peer = make_address(host, port)
+        size = 4 if len(peer) == V4_SIZE else 16
+        path = peer + data.draw(st.binary(min_size=size, max_size=size))
+        assert len(path) in (V4_PATH_SIZE, V6_PATH_SIZE)
+        assert peer_of(path) == peer_of(peer) == peer
+        for view in (port_of, ip_of, is_loopback, host_key, network_key, split_address, address_text):
+            assert view(path) == view(peer)
 
 
 LOOPBACKS = ["127.0.0.1", "127.0.1.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"]

@@ -10,6 +10,7 @@ import pytest
 
 from ocm.errors import AddressInUse, TransportClosed
 from ocm.protocol.address import make_address, port_of
+from ocm.transport import pktinfo
 from ocm.transport.base import Batch
 from ocm.transport.sockaddr import fit, from_sockaddr, plain, to_sockaddr
 from ocm.transport.sockets import SocketNetwork, bind_first
@@ -84,3 +85,28 @@ def test_an_address_fits_a_socket_of_the_other_family_only_as_ipv4() -> None:
     assert fit(b"", socket.AF_INET) is None
     assert fit(b"", socket.AF_INET6) is None
     assert plain(make_address("::1", 0)) == make_address("::1", 0)
+
+
+def test_a_path_fits_a_socket_of_its_family_and_goes_to_its_peer() -> None:
+    for peer, family, ours in ((HERE, socket.AF_INET, 4), (make_address("fe80::1%3", 7), socket.AF_INET6, 16)):
+        path = peer + bytes(ours)
+        assert fit(path, family) == path
+        assert to_sockaddr(path) == to_sockaddr(peer)
+    assert fit(HERE + bytes(4), socket.AF_INET6) == fit(HERE, socket.AF_INET6)
+    assert fit(make_address("::ffff:127.0.0.1", 0) + bytes(16), socket.AF_INET) == HERE
+
+
+def test_a_socket_that_is_open_at_one_address_has_nothing_to_tell() -> None:
+    with bind_first("UDP", [HERE]) as sock:
+        assert pktinfo.ask(sock) is None
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+def test_a_system_that_does_not_say_where_a_datagram_came_to(wildcard: str, need_ipv6: Any) -> None:
+    need_ipv6()
+    with bind_first("UDP", [make_address(wildcard, 0)]) as sock:
+        info = pktinfo.ask(sock)
+        assert (info is not None) == (sys.platform == "linux")
+        if info is not None:
+            assert info.own_ip([]) == info.own_ip([(info.level, info.type + 1, bytes(info.size))]) == b""
+            assert info.ancillary(b"") == []

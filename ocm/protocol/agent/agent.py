@@ -523,6 +523,7 @@ class Agent:
         asks_again = room.seat(seated, burst=greeting.burst, rate=greeting.rate, now_s=now_s)
         session.seat(room)
         self._vacate(room)
+        self._dialler.be_of_use()
         wish.seated()
         self._gather(room)
         if wish.leaving:

@@ -9,6 +9,8 @@ DIAL_AFTER_S: Final = (0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0)
 """Waits before each attempt to connect; the last one repeats, each with up to a quarter of jitter."""
 STEADY_S: Final = 10.0
 """A connection that lasted so long is followed by another at once."""
+TRIES_OF_USEFUL: Final = 3
+"""Connections in a row that led into a room and ended soon: no more of them are counted. Waits stay at 0.5 s."""
 
 
 class Dialler:
@@ -69,6 +71,10 @@ class Dialler:
         self._reached_s = now_s
         attempt, self.attempt = self.attempt, 0
         return attempt
+
+    def be_of_use(self) -> None:
+        """Hear that the connection led into a room: a server that works and dies soon is not waited for longer."""
+        self._in_a_row = min(self._in_a_row, TRIES_OF_USEFUL)
 
     def stop(self) -> None:
         """Never dial again."""

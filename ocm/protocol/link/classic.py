@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
 from ocm.errors import LocalProtocolError
-from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, host_key
+from ocm.protocol.address import V4_SIZE, V6_SIZE, Address, host_key, peer_of
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import Entry, Kind
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX
@@ -192,7 +192,7 @@ class ClassicLink:
     def memo(self) -> bytes:
         """Return form, hash of the token and host: a token itself is kept nowhere but in memory."""
         kind = list(Form).index(self.kind)
-        return _MEMO + bytes([kind]) + hashlib.sha256(self.token).digest() + self.address
+        return _MEMO + bytes([kind]) + hashlib.sha256(self.token).digest() + peer_of(self.address)
 
     def finish(self, payload: bytes) -> bytes:
         """Add the receiver's own token, as the reference form wants it."""

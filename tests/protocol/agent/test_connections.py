@@ -88,6 +88,21 @@ def test_a_server_that_hangs_up_at_once_is_not_dialled_at_once_for_ever() -> Non
     assert client.agent.next_dial_s() == client.now_s
 
 
+def test_a_server_that_seats_us_and_dies_again_and_again_is_back_soon() -> None:
+    client = Client()
+    line = client.sit()
+    waits: list[float] = []
+    for _ in range(8):
+        line.lose()
+        due_s = client.agent.next_dial_s()
+        assert due_s is not None
+        waits.append(due_s - client.now_s)
+        client.now_s = due_s
+        line = client.connect(resumed=True)
+        line.seat()
+    assert waits == pytest.approx([0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5])
+
+
 @pytest.mark.parametrize("code", [CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED])
 def test_after_a_quarrel_it_waits(code: CloseCode) -> None:
     client = Client()

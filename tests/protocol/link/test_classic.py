@@ -429,6 +429,18 @@ def test_a_door_is_made_again_from_what_a_journal_keeps_of_it(kind: Form, addres
     assert (again.bound, again.token, again.text_size_max) == (False, b"", link.text_size_max)
 
 
+def test_a_door_made_again_is_found_whichever_of_our_addresses_its_member_reaches() -> None:
+    path = TCP + bytes([192, 0, 2, 7])
+    link = ClassicLink(Form.OCM, room="lobby", user="alice", token=TOKEN, address=TCP)
+    assert link.bind(path)
+    restored = restore_link(link.memo(), room="lobby", user="alice", names=False)
+    assert restored is not None
+    _, again = restored
+    assert again.address == TCP
+    assert again.bind(path)
+    assert again.address == path
+
+
 @pytest.mark.parametrize(
     "memo", [b"", b"1", b"2" + bytes(39), b"1" + bytes(34), b"1\x00" + bytes(39), b"1\x03" + bytes(38)]
 )
