@@ -393,7 +393,7 @@ class Agency:
 
     async def _dial(self) -> None:
         try:
-            await self._dialler.dial(prepare=self._open_port, accept=self._opened)
+            await self._dialler.dial(prepare=self._open_port, accept=self._opened, within_s=self.agent.patience_s)
         except TimeoutError as error:  # a packet may be lost: who waits to get in goes on waiting
             self.failure = ConnectFailed(str(error))
             self.agent.dial_failed(now_s=self.now_s())

@@ -118,6 +118,8 @@ class Reception:
         self.counters = ReceptionCounters()
         self.sessions: dict[bytes, ModernSession] = {}
         """Those that are open, by client id."""
+        self._heirs: dict[bytes, ModernSession] = {}
+        """The next ones of clients that have one, by client id, until the client has a seat in it."""
         self._hub = hub
         self._limits = limits
         self._server_key = server_key
@@ -171,6 +173,7 @@ class Reception:
     def receive_data(self, session: ModernSession, data: bytes, *, now_s: float) -> list[Knocking]:
         """Take decrypted bytes of a session; return who is to be let in, or not."""
         knocks: list[Knocking] = []
+        is_known = session.channel is not None
         for event in session.events(data, now_s=now_s):
             self._take([session], now_s)  # what was said before it was asked for
             knocking = self._on_event(session, event, now_s)
@@ -178,6 +181,8 @@ class Reception:
                 knocks.append(knocking)
         self.stir(session)
         self._after([session], now_s)
+        if is_known:
+            self._succeed([session], now_s)
         return knocks
 
     def receive_batch(self, batch: Iterable[tuple[bytes, Address]], *, now_s: float) -> None:
@@ -197,6 +202,7 @@ class Reception:
             else:
                 self.counters.not_opened += 1
         self._after(touched, now_s)
+        self._succeed(touched, now_s)
 
     def stream_lost(self, session: ModernSession, *, now_s: float) -> None:
         """Hear that a session's TLS connection is gone."""
@@ -344,15 +350,30 @@ class Reception:
         claim = self._identities.recognized(identity, now_s=now_s)
         if claim is None:
             return
-        before = self.sessions.get(claim.client)
-        if before is not None:
-            before.close(CloseCode.REPLACED, "another session of this client has begun")
-            self._unlist(before, now_s)
         session = claim.session
         session.known(
             client=claim.client, resumed=claim.resumed, secret=claim.secret, udp_port=self.udp_port, now_s=now_s
         )
-        self.sessions[claim.client] = self._connections[session.connection_id] = session
+        self._connections[session.connection_id] = session
+        heir = self._heirs.get(claim.client)
+        if heir is not None:
+            self._replace(heir, now_s)
+        if claim.client in self.sessions:
+            self._heirs[claim.client] = session
+        else:
+            self.sessions[claim.client] = session
+
+    def _succeed(self, sessions: Iterable[ModernSession], now_s: float) -> None:
+        """Hear something in sessions: where a client has a seat in its new one, or none to lose, the former ends."""
+        for session in sessions:
+            if self._heirs.get(session.client) is session:
+                before = self.sessions[session.client]
+                if session.links or not before.links:
+                    self._replace(before, now_s)
+
+    def _replace(self, session: ModernSession, now_s: float) -> None:
+        session.close(CloseCode.REPLACED, "another session of this client has begun")
+        self._unlist(session, now_s)
 
     def _knock(self, session: ModernSession, request: Entering) -> Knocking | None:
         try:
@@ -406,16 +427,17 @@ class Reception:
         knows = isinstance(request, Join) and request.log == link.log_id.hex()
         # Who knows of no log, and is a member, may never have heard so; what was said since is news to it.
         last = request.last if isinstance(request, Join) and knows else link.read_up_to
-        _, start = session.seat(link, last=last, lowest_id=request.lowest)
+        handle, start = session.seat(link, last=last, lowest_id=request.lowest)
         if member is not None:
             member.hear(math.inf)
         session.requests -= 1
-        session.reply(_op_of(request), seated(request, link, start=start, resumed=resumed, is_short=session.is_crowded))
+        answer = seated(request, link, handle=handle, start=start, resumed=resumed, is_short=session.is_crowded)
+        session.reply(_op_of(request), answer)
 
     # --- requests ---------------------------------------------------------------------------------------
 
     def _ask(self, session: ModernSession, op: Op, request: Asking, now_s: float) -> None:
-        link = session.links.get(request.handle)
+        link = session.link(request.handle)
         member = None if link is None else link.member
         if link is None or member is None:
             self._refuse(session, op, request.id, Refusal.NOT_FOUND)
@@ -482,7 +504,7 @@ class Reception:
 
     def _end(self, session: ModernSession, now_s: float) -> None:
         """A session is over: its members may come back. Idempotent."""
-        if self._unlist(session, now_s):
+        if self._unlist(session, now_s) and session.client not in self.sessions:
             self._remember(self._identities.parted(session.client, now_s=now_s))
 
     def _unlist(self, session: ModernSession, now_s: float) -> bool:
@@ -491,11 +513,16 @@ class Reception:
         if self._connections.get(session.connection_id) is not session:
             return False
         del self._connections[session.connection_id]
-        del self.sessions[session.client]
+        heir = self._heirs.pop(session.client, None)
+        if heir is not session:
+            del self.sessions[session.client]
         for link in list(session.links.values()):
             session.unseat(link)
             if link.member is not None:
                 self._hub.lose(link.member, now_s=now_s)
+        if heir is not None and heir is not session:
+            self.sessions[session.client] = heir
+            heir.take_seats()
         return True
 
 

@@ -53,6 +53,8 @@ class Pipe:
         self.handlers: dict[str, Callable[[bytes | None], None]] = {}
         self.broken = False
         self.clogged = False
+        self.severed = False
+        """Whether its client's address is another now: packets come and go no more, and no end is told."""
 
     def send(self, source: str, data: bytes) -> None:
         if self.broken or not data:
@@ -93,7 +95,7 @@ class Pipe:
         _, arrivals = world.links.send(
             world.host_of(source), world.host_of(other), size, now_ns=world.now_ns, kind="tcp"
         )
-        if arrivals and not self.clogged:
+        if arrivals and not self.clogged and not self.severed:
             world.at_ns(arrivals[0], partial(self._arrive, source, segment))
             return
         if tries * RESEND_S > GIVE_UP_S:
@@ -103,7 +105,7 @@ class Pipe:
         world.at(world.now_s + wait_s, partial(self._try, source, segment, tries + 1))
 
     def _arrive(self, source: str, segment: list[object]) -> None:
-        if self.broken:
+        if self.broken or (self.severed and source == SERVER):
             return
         segment[1] = True
         waiting = self._waiting[source]
@@ -563,12 +565,14 @@ class World:
         self._hosts[address] = name
         return address
 
-    def move(self, name: str) -> None:
-        """Give a host another address; its TLS connections break."""
+    def move(self, name: str, *, told: bool = True) -> None:
+        """Give a host another address. Its TLS connections break; where nobody is told, they only seem to be there."""
         self._moves[name] = self._moves.get(name, 0) + 1
-        person = self.people[name]
-        for pipe in person.pipes():
-            pipe.break_up()
+        for pipe in self.people[name].pipes():
+            if told:
+                pipe.break_up()
+            else:
+                pipe.severed = True
 
     def send_datagram(
         self, source: str, destination: Address, data: bytes, *, sent_from: Address | None = None
@@ -601,12 +605,17 @@ class World:
         self._deliver(name, self.address_of(name), data, source)
 
     def open_pipe(self, person: Person, opened: Callable[[Pipe | None], None]) -> None:
-        """Three round trips, with what is lost sent again; None where nobody answers."""
-        started_s = self.now_s
+        """Three round trips, with what is lost sent again; None where nobody answers, or not where it was asked."""
+        move = self._moves.get(person.name, 0)
+        assert person.agent is not None, "it dials"
+        give_up_s = self.now_s + person.agent.patience_s
 
         def attempt(left: int, tries: int) -> None:
-            if self.now_s - started_s > 10.0:
+            if self.now_s > give_up_s:
                 opened(None)
+                return
+            if self._moves.get(person.name, 0) != move:
+                self.at(give_up_s + 0.001, partial(attempt, left, tries))
                 return
             _, there = self.links.send(person.name, SERVER, 200, now_ns=self.now_ns, kind="tcp")
             _, back = self.links.send(SERVER, person.name, 200, now_ns=self.now_ns, kind="tcp")
@@ -622,6 +631,9 @@ class World:
                 opened(None)
 
         def done() -> None:
+            if self._moves.get(person.name, 0) != move:
+                self.at(give_up_s, partial(opened, None))
+                return
             if not self.server.alive:
                 opened(None)
                 return

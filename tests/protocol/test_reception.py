@@ -313,11 +313,99 @@ def test_asking_again_with_a_second_session_while_the_first_waits() -> None:
     alice.write(alice.join_record("lobby"))
     back = again(desk, alice)
     desk.commit()
-    assert alice.closed == CloseCode.REPLACED
     back.write(back.join_record("lobby"))
     desk.commit()
+    assert alice.last(Seated).member == back.last(Seated).member
     assert back.last(Seated).resumed
     assert len(desk.hub.members("lobby")) == 2
+    tell(back, "lobby", back.last(Seated).start)
+    assert alice.closed == CloseCode.REPLACED
+
+
+# --- one session after another ------------------------------------------------------------------------------
+
+
+def hand_over(desk: Desk) -> tuple[Client, Client, Client]:
+    """A host, and alice, who has been promised her seat in another session."""
+    host, alice = seat(desk, "lobby", "host", "alice")
+    back = again(desk, alice)
+    seated = back.join("lobby", log=alice.all(Seated)[0].log, last=2)
+    assert isinstance(seated, Seated)
+    assert (seated.resumed, seated.start, seated.head) == (True, 2, 2)
+    return host, alice, back
+
+
+def test_a_seat_is_left_when_the_client_shows_that_it_knows_the_new_one() -> None:
+    """Until then its former session speaks for it: the answer may never come."""
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    host.say(Publish(host.handles["lobby"], 1, 0, b"who hears this?"))
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"I do"))
+    assert alice.closed is None
+    assert alice.texts() == ["who hears this?", "I do"]
+    assert back.texts() == []
+    tell(back, "lobby", 2)
+    assert alice.closed == CloseCode.REPLACED
+    assert back.texts() == ["who hears this?", "I do"], "all behind what it asked for"
+    back.say(Publish(back.handles["lobby"], 1, 0, b"I do"), Publish(back.handles["lobby"], 2, 0, b"still"))
+    assert host.texts() == ["who hears this?", "I do", "still"]
+    assert desk.hub.members("lobby")[-1].lost_s is None
+
+
+@pytest.mark.parametrize("by_request", [False, True])
+def test_a_message_or_a_request_shows_it_as_well(by_request: bool) -> None:
+    desk = Desk()
+    _, alice, back = hand_over(desk)
+    if by_request:
+        assert isinstance(back.ask(Op.MEMBERS, Members, handle=back.handles["lobby"]), MemberPage)
+    else:
+        back.say(Publish(back.handles["lobby"], 1, 0, b"me"))
+    assert alice.closed == CloseCode.REPLACED
+
+
+def test_a_seat_that_was_promised_is_taken_when_the_former_session_ends() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    alice.lose_stream()
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert back.texts() == ["here"]
+    assert desk.hub.members("lobby")[-1].lost_s is None
+
+
+def test_a_promise_ends_with_its_session() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    back.lose_stream()
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert alice.texts() == ["here"]
+    third = again(desk, back)
+    third.join("lobby", last=2)
+    tell(third, "lobby", third.last(Seated).start)
+    assert alice.closed == CloseCode.REPLACED
+
+
+def test_who_asks_again_has_the_later_seat() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    first = back.handles["lobby"]
+    back.join("lobby", last=2)
+    back.say(Received(first, 2, 256))
+    assert alice.closed is None, "that handle names nothing any more"
+    tell(back, "lobby", 2)
+    assert alice.closed == CloseCode.REPLACED
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert [one.room for one in back.heard()] == [back.handles["lobby"]]
+
+
+def test_a_seat_in_a_room_that_ended_meanwhile_says_so() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    kicked = next(row.id for row in host.all(Seated)[0].members) + 1
+    host.ask(Op.KICK, Kick, handle=host.handles["lobby"], member=kicked)
+    assert last_said(alice)[0] is Kind.LEAVE
+    tell(alice, "lobby", 3)
+    tell(back, "lobby", 2)
+    assert last_said(back)[0] is Kind.LEAVE
 
 
 def test_a_member_has_one_name() -> None:

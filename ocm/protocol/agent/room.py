@@ -88,6 +88,7 @@ class AgentRoom:
         self._interval_s = 0.0
         self._spent_s = 0.0
         self._handle = 0
+        self._came_up_to = 0
 
     # --- the user ---------------------------------------------------------------------------------------
 
@@ -204,6 +205,10 @@ class AgentRoom:
         """
         return self._receiver.read_up_to
 
+    def ask(self) -> None:
+        """Hear that a seat is asked for: a log that ends before what came until now has been rewound."""
+        self._came_up_to = self._receiver.up_to
+
     @property
     def lowest_id(self) -> int:
         """The lowest message id still to come."""
@@ -235,7 +240,7 @@ class AgentRoom:
         if self.log_id and log_id != self.log_id:
             again = self.forget_sent()
             self._start_again(seated.start, rewound=False)
-        elif self.log_id and seated.head < self._receiver.up_to:
+        elif self.log_id and seated.head < self._came_up_to:
             self._start_again(seated.head, rewound=True)
         elif not self.log_id:
             self._start_at(seated.start)
@@ -248,9 +253,10 @@ class AgentRoom:
                 self._start_at(seated.start)
         self._renumber(seated.mark)
         self._forget(seated.mark - ANSWERS_KEPT)
+        if log_id != self.log_id or seated.head >= self._read_up_to:  # else more was read in the former session since
+            self.head = seated.head
+            self._roster.seat(seated)
         self.log_id = log_id
-        self.head = seated.head
-        self._roster.seat(seated)
         rate = max(rate, RATE_MIN)
         self._interval_s = 1 / (rate * SHARE)
         self._burst_s = (burst - 1) / rate * SHARE

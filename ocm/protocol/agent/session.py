@@ -154,6 +154,7 @@ class Session:
         self._held: Load | None = None
         self._turn: deque[AgentRoom] = deque()
         self._offered_s = now_s
+        self._round_trip_s = 0.0
         self._last_handle = 0
 
     @property
@@ -195,7 +196,7 @@ class Session:
         """Return bytes to be written now: requests first, then about ``space`` bytes of frames."""
         if self.channel is not None and not self.is_over:
             if self._out:
-                self.channel.say_stream(now_s=now_s)
+                self.channel.await_stream(now_s=now_s)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
         data = bytes(self._out)
@@ -285,6 +286,10 @@ class Session:
         if self._held is not None and self._held.owner is room:
             self._held = None
 
+    def speaks_for(self, room: AgentRoom) -> bool:
+        """Say whether a room is one of this session's."""
+        return any(room is one for one in self.rooms.values())
+
     def look(self, *, now_s: float) -> None:
         """See whether the session has come to its end."""
         self._heed_channel()
@@ -362,7 +367,7 @@ class Session:
                 self.closing = CloseCode.of(code)
                 self.state = SessionState.OVER
             case SessionState.HELLO, Greeting():
-                self._greeted(record.whole, payload)
+                self._greeted(record.whole, payload, now_s)
             case SessionState.AUTH, Denied():
                 raise RemoteProtocolError("the server refuses everybody")
             case SessionState.AUTH, Authenticated():
@@ -378,7 +383,7 @@ class Session:
             case _:
                 raise RemoteProtocolError("a record out of turn")
 
-    def _greeted(self, answer: bytes, greeting: Greeting) -> None:
+    def _greeted(self, answer: bytes, greeting: Greeting, now_s: float) -> None:
         if greeting.version != VERSION or greeting.suite != SUITE:
             raise RemoteProtocolError("the server chose what we do not speak")
         self.greeting = greeting
@@ -391,6 +396,7 @@ class Session:
         )
         self._secret = b""
         self.state = SessionState.AUTH
+        self._round_trip_s = now_s - self.began_s
         named = self._named
         request = (
             Authenticate() if named is None else Authenticate(client=named.client.hex(), secret=named.secret.hex())
@@ -412,6 +418,7 @@ class Session:
             randomness=self._randomness,
             traffic=_Traffic(self),
             now_s=now_s,
+            round_trip_s=self._round_trip_s,
         )
         self._secrets = None
         self.state = SessionState.OPEN

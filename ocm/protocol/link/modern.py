@@ -213,14 +213,17 @@ class ModernLink:
         self.member_id = member_id
         self.joined_seq = self._read_up_to = joined_seq
 
-    def attach(self, carrier: Carrier, handle: int, *, last: int, lowest_id: int) -> int:
+    def skip_to(self, lowest_id: int) -> None:
+        """Hear the lowest message id that may still come."""
+        self._intake.raise_to(lowest_id)
+
+    def attach(self, carrier: Carrier, handle: int, *, last: int) -> int:
         """Speak through a session from now on; return the entry behind which it goes on.
 
         Args:
             carrier: the session.
             handle: what its frames call the room.
             last: the entry up to which the member has the log; beyond its end, the end counts.
-            lowest_id: the lowest message id that may still come.
         """
         log = self.log
         assert log is not None, "the member is seated"
@@ -231,7 +234,6 @@ class ModernLink:
         self._handle = handle
         self._prefix = MESSAGE + handle.to_bytes(4, "big")
         self._cursor = Cursor(handle, last=start, head=head, oldest=log.oldest)
-        self._intake.raise_to(lowest_id)
         carrier.wake(self)
         return start
 
