@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ocm.protocol.address import make_address
 from ocm.protocol.agent import AgentEvent
@@ -36,7 +37,7 @@ from ocm.protocol.wire.records import (
     write_record,
 )
 from ocm.protocol.wire.sealed import FRAMES_SIZE_MAX
-from tests.fuzz.pieces import cut
+from tests.fuzz.pieces import cut, object_of
 from tests.protocol.agent.scripted import SERVER, Client, change, head, seated, text, yes
 from tests.protocol.desk import Desk, seat
 
@@ -162,6 +163,14 @@ def entry_body(data: bytes) -> None:
         assert isinstance(event, Message) == (kind == Kind.TEXT)
     assert len(roster.members) <= MEMBERS_MAX
     assert all(len(row.name) <= NAME_SIZE_MAX for row in roster.members.values())
+
+
+def entry_object(data: bytes) -> None:
+    """The same, of a body that is a JSON object."""
+    entry_body(data[:1] + object_of(data[1:], CHANGE))
+
+
+CHANGE: Final = {"member": 3, "name": "carl", "flags": 1, "reason": "left", "access": "modern"}
 
 
 def in_order(events: Iterable[Event]) -> None:

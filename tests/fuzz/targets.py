@@ -64,7 +64,7 @@ from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
 from ocm.transport.certificate import certified_key
 from tests.fuzz import files, sessions
-from tests.fuzz.pieces import cut
+from tests.fuzz.pieces import cut, object_of
 from tests.vectors import classic, modern
 from tests.vectors.certificate import DER
 
@@ -286,7 +286,25 @@ def record_payload(data: bytes) -> None:
         assert record.request_id() == getattr(said, "id", None)
 
 
+def record_object(data: bytes) -> None:
+    """TCRP/2: the same, of JSON that is JSON."""
+    record_payload(data[:1] + object_of(data[1:], VALID[sum(data[:1]) % len(SPOKEN)]))
+
+
 SPOKEN: Final = [*SCHEMAS]
+_VALID_FIELDS: Final[dict[str, object]] = msgspec.json.decode(
+    b"""{
+    "id": 1, "code": 404, "message": "no", "wait_ms": 10, "reason": "over", "resumed": true, "durable": true,
+    "versions": [2], "suites": [1], "version": 2, "suite": 1, "durability": "disk", "burst": 2, "rate": 0.5,
+    "room": "room", "user": "aiko", "access": "modern", "lifetime": "close", "password": null, "body_max": 9,
+    "secret": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "connection": "0123456789abcdef",
+    "client": "0123456789abcdef0123456789abcdef", "log": "0123456789abcdef0123456789abcdef", "udp_port": 9001,
+    "member": 2, "handle": 1, "head": 9, "oldest": 1, "start": 3, "mark": 4, "host": 1, "last": 3, "lowest": 5,
+    "members": [[1, "bob", 0], [2, "aiko", 2]], "more": false, "first": 1, "count": 5, "after": 1
+    }"""
+)
+VALID: Final = [{name: _VALID_FIELDS[name] for name in SCHEMAS[spoken].__struct_fields__} for spoken in SPOKEN]
+"""For each schema an object that fits it, with all keys."""
 
 
 def records_of(chunks: Iterable[bytes]) -> tuple[list[ControlRecord], str]:
@@ -668,18 +686,16 @@ def _payloads(*conversation: bytes) -> tuple[bytes, ...]:
     return tuple(data[data.index(b"{") :] for data in conversation if b"{" in data)
 
 
-def _spoken_payloads() -> Iterator[bytes]:
-    """For every schema the payload of JOIN.2 or of HELLO.0, which have nearly all keys there are, and one with all."""
-    everything = (
-        b'{"id":1,"code":5,"client":null,"resumed":false,"secret":"%s","connection":"%s","udp_port":9,"version":2,'
-        b'"suite":1,"durability":"disk","burst":2,"rate":0.5,"body_max":9,"handle":1,"first":1,"count":1}'
-    ) % (b"00" * 32, b"00" * 8)
-    for number in range(len(SPOKEN)):
-        for data in (modern.JOIN_2[32:], modern.HELLO_0[32:], everything):
-            yield bytes([number]) + data
-
-
-_SPOKEN_PAYLOADS: Final = tuple(_spoken_payloads())
+_EVERYTHING: Final = (
+    b'{"id":1,"code":5,"client":null,"resumed":false,"secret":"%s","connection":"%s","udp_port":9,"version":2,'
+    b'"suite":1,"durability":"disk","burst":2,"rate":0.5,"body_max":9,"handle":1,"first":1,"count":1}'
+) % (b"00" * 32, b"00" * 8)
+_SPOKEN_PAYLOADS: Final = tuple(
+    bytes([number]) + data
+    for number in range(len(SPOKEN))
+    for data in (modern.JOIN_2[32:], modern.HELLO_0[32:], _EVERYTHING)
+)
+"""For every schema the payload of JOIN.2 or of HELLO.0, which have nearly all keys there are, and one with all."""
 _ALL: Final = (
     # The derived codecs start from nothing, so that each branch they have counts as a new unit.
     Target(derived_read_header, 10_000_000, 48),
@@ -690,6 +706,7 @@ _ALL: Final = (
     Target(sealed, 10_000_000, 1600, (b"\0\x0e" + bytes(31), b"\0\x0e" + bytes(1498), b"\0\x0e" + bytes(1499))),
     Target(records, 10_000_000, 1000, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
     Target(record_payload, 10_000_000, 400, _SPOKEN_PAYLOADS),
+    Target(record_object, 10_000_000, 60, tuple(bytes([number]) for number in range(len(SPOKEN)))),
     Target(profile, 10_000_000, 48, (b"\x16\x03\x01\x02\x00\x01", classic.OCM_CREATE[:32])),
     Target(door_memo, 10_000_000, 64, (b"1\0" + bytes(32 + V4_SIZE), b"1\2" + bytes(32 + V6_SIZE), b"2" + bytes(16))),
     Target(certificate, 1_000_000, 600, (DER,)),
@@ -726,6 +743,7 @@ _ALL: Final = (
     Target(files.journal_file, 200_000, 48, files.IN_JOURNAL),
     Target(files.state_file, 200_000, 48, files.IN_STATE),
     Target(sessions.entry_body, 10_000_000, 300, sessions.BODIES),
+    Target(sessions.entry_object, 10_000_000, 40, tuple(bytes([kind]) for kind in range(8))),
     Target(names, 1_000_000, 260, (b"alice", "部屋".encode(), b"a" * 255, b"a" * 256)),
     Target(text, 1_000_000, 100, (b"a\tb\r\n\x1b[31m", "👩\u200d💻 שלום e\u0301".encode())),
     Target(

@@ -24,10 +24,20 @@ from ocm.protocol.text import safe_text
 from ocm.protocol.url import ServerUrl, parse_url
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, write_frames_record, write_record
+from ocm.protocol.wire.records import (
+    SCHEMAS,
+    ControlRecord,
+    Done,
+    Op,
+    Payload,
+    RecordReader,
+    write_frames_record,
+    write_record,
+)
 from ocm.protocol.wire.size import Spelling, write_size
 from ocm.store import client_sqlite, sqlite_read
 from tests.fuzz import files, sessions, targets
+from tests.fuzz.pieces import object_of
 from tests.fuzz.targets import TARGETS, Target
 from tests.protocol.agent.scripted import text
 from tests.vectors.certificate import DER
@@ -56,6 +66,14 @@ def test_every_seed_keeps_the_property(target: Target) -> None:
 @given(data=st.data())
 def test_any_bytes_keep_the_property(target: Target, data: st.DataObject) -> None:
     target.check(data.draw(inputs_of(target)))
+
+
+@pytest.mark.parametrize("number", range(len(targets.SPOKEN)))
+def test_what_objects_are_made_of_is_read(number: int) -> None:
+    payload = object_of(b"", targets.VALID[number])
+    said = ControlRecord(*targets.SPOKEN[number], payload, payload).read()
+    assert said is not None
+    assert msgspec.to_builtins(said) == targets.VALID[number]
 
 
 class ForgetsShortReads(PacketReader):
@@ -158,6 +176,12 @@ BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
     "TLS by its first bytes alone": ("profile", "sniff", sniff_three_bytes, b"\x16\x03\1\0\0\3"),
     "a classic door taken for a modern one": ("door_memo", "client_of", take_any_memo, b"1\0" + bytes(38)),
     "a certificate taken for its key": ("certificate", "certified_key", take_all_for_the_key, DER),
+    "an object that says something else": (
+        "record_object",
+        "write_record",
+        write_nothing_said,
+        bytes([[*SCHEMAS].index((Op.KICK, Stage.COMPLETE)), 0, 0, 3, 2]),
+    ),
     "bytes lost at a cut": ("packets", "PacketReader", ForgetsShortReads, b"\x1f\0\0" + OCM_CREATE),
     "an unsafe text": ("text", "safe_text", leave_text_unsafe, b"\x1b[2J"),
     "a skeleton that is not one": ("names", "skeleton", shape_that_grows, b"alice"),
@@ -224,6 +248,7 @@ SESSION_BUGS: list[tuple[str, Callable[[pytest.MonkeyPatch], None], bytes]] = [
     ("client_session", gives_entries_as_they_come, sessions.CUT + sessions.SEAT + 2 * write_frames_record(_TWICE)),
     ("client_datagram", gives_entries_as_they_come, 2 * sessions.TO_PORT[0]),
     ("entry_body", closes_no_room, sessions.BODIES[2]),
+    ("entry_object", closes_no_room, b"\5"),
     ("server_room", tells_some_of_what_is_said, sessions.TO_ROOM[0]),
     ("journal_file", takes_any_row, files.IN_JOURNAL[2]),
     ("state_file", takes_any_row, files.IN_STATE[2]),
