@@ -375,6 +375,69 @@ def test_a_damaged_file_is_told_as_such_and_never_a_traceback(path: Path) -> Non
         assert at.submit(texts(3001, 3001)) is not None
 
 
+DAMAGE = {
+    "a policy that there is not": "UPDATE room SET access = 'everybody'",
+    "a lifetime that there is not": "UPDATE room SET lifetime = x'00'",
+    "a kind that there is not": "UPDATE entry SET kind = 99",
+    "a body that is a number": "UPDATE entry SET body = 7",
+    "a member without a number": "UPDATE member SET id = 'one'",
+    "a member's name that is no text": "UPDATE member SET name = x'00'",
+    "a member that is neither sealed nor in plaintext": "UPDATE member SET plaintext = 2",
+    "an answer that is a text": "UPDATE answer SET status = 'yes'",
+    "a secret that is a text": "UPDATE identity SET newest = '0123'",
+    "a count below zero": "UPDATE room SET last_seq = -1",
+    "no ledger": "DELETE FROM ledger",
+    "a ledger that counts in words": "UPDATE ledger SET commits = 'many'",
+    "a ledger without an age": "UPDATE ledger SET aged_s = 'old'",
+    "a ledger without rooms": "UPDATE ledger SET last_incarnation = x'00'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_value_that_cannot_be_is_damage_and_never_a_traceback(path: Path, damage: str) -> None:
+    with desk(path) as at:
+        at.write(
+            opened(), joined(1), text(2, message_id=1), Identity(b"c" * 16, (b"1" * 32,), int(1000 * (EPOCH_S + DAY_S)))
+        )
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(DAMAGE[damage]).rowcount
+    with pytest.raises(JournalFailed, match=r"the room log .*: the file is damaged"), desk(path) as at:
+        assert not (at.journal.load(), at.seqs()), "read in spite of it"
+
+
+def test_who_is_refused_a_file_does_not_keep_it(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), *texts(1, 2))
+    set_age(path, "old")
+    with pytest.raises(JournalFailed, match="damaged") as refused, desk(path):
+        pass
+    set_age(path, 0)
+    with desk(path) as at:
+        assert at.seqs() == [1, 2]
+    assert refused.value.__traceback__ is not None, "which might hold on to it"
+
+
+def set_age(path: Path, aged_s: object) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE ledger SET aged_s = ?", (aged_s,))
+
+
+def test_a_table_that_is_declared_in_no_text_is_damage(path: Path) -> None:
+    with desk(path):
+        pass
+    path.write_bytes(path.read_bytes().replace(b"KEY AUTOINCREMENT", b"\x80EY AUTOINCREMENT"))
+    with pytest.raises(JournalFailed, match=r"the room log .*: the file is damaged"), desk(path):
+        pass
+
+
+def test_an_entry_that_is_missing_in_the_middle_is_damage(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), *texts(1, 3))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM entry WHERE seq = 2")
+        assert "the file is damaged" in str(at.submit(texts(2, 2)))
+
+
 def test_it_reads_nothing_after_it_was_closed(path: Path) -> None:
     with desk(path) as at:
         at.journal.close()
