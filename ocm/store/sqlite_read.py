@@ -64,7 +64,7 @@ class _MemberRow(NamedTuple):
     plaintext: _Flag
     door: bytes
     mark: Natural
-    joined_seq: int
+    joined_seq: Natural
 
 
 class _RoomRow(NamedTuple):

@@ -202,7 +202,8 @@ def test_entries_that_overtake_the_answer_to_join(plant: Plant | None, monkeypat
     def slow(self: Pipe, source: str, data: bytes) -> None:
         nonlocal answers
         answers += source == SERVER
-        delay_s = 2.0 if source == SERVER and answers > 2 else 0.0  # HELLO.1 and AUTH.2 are in time
+        # HELLO.1 and AUTH.2 are in time, and JOIN.2 is not so late that another connection is dialled.
+        delay_s = 1.0 if source == SERVER and answers > 2 else 0.0
         world.at(world.now_s + delay_s, partial(send, self, source, data))
 
     monkeypatch.setattr(Pipe, "send", slow)
