@@ -288,6 +288,7 @@ def test_what_was_read_does_not_come_again_to_who_asks_again_without_knowing_the
     tell(bob, "lobby", 3)
     back = again(desk, bob)
     back.join("lobby")
+    tell(back, "lobby", back.last(Seated).start)
     assert back.texts() == ["unread"]
 
 
