@@ -53,11 +53,14 @@ def read_kept(connection: sqlite3.Connection) -> Kept:
     ):
         answers[room, member].append(Answer(*answer))
     members: defaultdict[int, list[KeptMember]] = defaultdict(list)
-    for room, number, name, plaintext, door, mark, joined_seq in connection.execute(
-        "SELECT room, id, name, plaintext, door, mark, joined_seq FROM member ORDER BY room, joined_seq"
+    former: defaultdict[int, list[KeptMember]] = defaultdict(list)
+    for room, number, name, plaintext, door, mark, joined_seq, left_seq in connection.execute(
+        "SELECT room, id, name, plaintext, door, mark, joined_seq, left_seq FROM member"
+        " ORDER BY room, left_seq, joined_seq"
     ):
         told = tuple(answers.pop((room, number), ()))
-        members[room].append(KeptMember(number, name, bool(plaintext), door, mark, told, joined_seq))
+        member = KeptMember(number, name, bool(plaintext), door, mark, told, joined_seq, left_seq)
+        (former if left_seq else members)[room].append(member)
     rooms = tuple(
         KeptRoom(
             name=name,
@@ -70,6 +73,7 @@ def read_kept(connection: sqlite3.Connection) -> Kept:
             time_ms=time_ms,
             closed=closed_s is not None,
             members=tuple(members.pop(room, ())),
+            former=tuple(former.pop(room, ())),
         )
         for room, incarnation, name, log_id, access, lifetime, last_seq, oldest_seq, next_member, time_ms, closed_s in (
             connection.execute(
