@@ -148,7 +148,8 @@ class Record(NamedTuple):
     """Tells apart the rooms that have had this name, one after the other."""
     entry: Entry
     door: bytes = b""
-    """JOIN: what the member's link needs to be made again after a restart (``Link.memo``); else empty."""
+    """JOIN: what the member's link needs to be made again after a restart (``Link.memo``). LEAVE: the same where the
+    member is to hear of it still, whenever it comes back. Else empty."""
 
 
 class Refused(NamedTuple):
@@ -217,6 +218,8 @@ class KeptMember:
     """The last ones, by rising message id."""
     joined_seq: int = 0
     """The entry that says that it came."""
+    left_seq: int = 0
+    """Above 0: the entry that says that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,8 @@ class KeptRoom:
     closed: bool
     members: tuple[KeptMember, ...]
     """In the order of joining; of a closed room those who were in it at the end."""
+    former: tuple[KeptMember, ...] = ()
+    """Those who were removed and are to hear of it still, in the order of leaving. Kept as long as closed rooms are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -474,7 +474,7 @@ class Hub:
 
     def _hand_out(self, hall: _Hall, entries: list[Entry], *, door: bytes = b"") -> Turn:
         room = hall.room
-        records = [Record(room.name, room.incarnation, entry, door) for entry in entries]
+        records = [Record(room.name, room.incarnation, entry, door or _news_for(hall, entry)) for entry in entries]
         self._pending += [(hall, record) for record in records]
         self._handed_out += len(records)
         return self._turn(records)
@@ -594,6 +594,14 @@ def _numbered(hall: _Hall, intent: Intent, time_ms: int) -> Step:
     if (author := hall.links[member.id].author) is not None:
         author.taken(intent)
     return step
+
+
+def _news_for(hall: _Hall, entry: Entry) -> bytes:
+    """Return the memo of a member that is removed, where it may come back and read so."""
+    if entry.kind is not Kind.LEAVE or _reason(entry) is Reason.BYE:  # who left by its own words knows
+        return b""
+    link = hall.links[entry.sender]
+    return link.memo() if link.is_kept else b""
 
 
 def _reason(entry: Entry) -> Reason:

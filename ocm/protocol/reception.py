@@ -139,12 +139,12 @@ class Reception:
         """Know everybody that a journal remembers; members of open rooms come after, by ``restore_link``."""
         self._identities.restore(kept.identities, now_s=now_s)
         for room in kept.rooms:
-            if room.closed:
-                log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
-                for member in room.members:
-                    link = self.restore_link(room, member, log)
-                    if link is not None:
-                        self._seats.let_read_on(link, room.last_seq, now_s=now_s)
+            gone = (*room.former, *room.members) if room.closed else room.former
+            log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
+            for member in gone:
+                link = self.restore_link(room, member, log)
+                if link is not None:
+                    self._seats.let_read_on(link, member.left_seq or room.last_seq, now_s=now_s)
 
     def restore_link(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> ModernLink | None:
         """Make a member's door again; None: it is not one of TCRP/2."""

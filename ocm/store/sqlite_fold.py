@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, Identity, Kind, Moved, Opened, Record, Refused, Step
@@ -80,6 +80,12 @@ class Fold:
                 return count, misfit
             connection.execute("RELEASE batch")
         return len(batches), None
+
+
+def forget_member(run: Callable[[str, tuple[int, int]], object], room: int, member: int) -> None:
+    """Delete what is kept of a member."""
+    run("DELETE FROM answer WHERE room = ? AND member = ?", (room, member))
+    run("DELETE FROM member WHERE room = ? AND id = ?", (room, member))
 
 
 class _Batch:
@@ -178,14 +184,19 @@ class _Batch:
             case Kind.TEXT:
                 pass
             case Kind.JOIN:
+                self._forget_former(room, door)
                 run(
                     "INSERT OR REPLACE INTO member (room, id, joined_seq, name, plaintext, door)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     (room, entry.sender, entry.seq, entry.name, entry.plaintext, door),
                 )
+            case Kind.LEAVE if door:
+                run(
+                    "UPDATE member SET left_seq = ?, left_s = ? WHERE room = ? AND id = ?",
+                    (entry.seq, self._aged_s, room, entry.sender),
+                )
             case Kind.LEAVE:
-                run("DELETE FROM answer WHERE room = ? AND member = ?", (room, entry.sender))
-                run("DELETE FROM member WHERE room = ? AND id = ?", (room, entry.sender))
+                forget_member(run, room, entry.sender)
             case Kind.CLOSED:
                 run("UPDATE room SET closed_s = ? WHERE id = ?", (self._aged_s, room))
             case Kind.POLICY:
@@ -194,6 +205,12 @@ class _Batch:
                 except ValueError:
                     raise Misfit("the batch sets a policy that there is not") from None
                 run("UPDATE room SET access = ? WHERE id = ?", (access.value, room))
+
+    def _forget_former(self, room: int, door: bytes) -> None:
+        """Whoever comes back as somebody new wants to hear no more of who it was."""
+        former = "SELECT id FROM member WHERE room = ? AND left_seq AND door = ?"
+        for (member,) in self._run(former, (room, door)).fetchall():
+            forget_member(self._run, room, member)
 
     def _keep(self, head: _Head, messages_max: int) -> None:
         """Write where the log is now, and delete at its front what is too much."""

@@ -65,6 +65,7 @@ class _MemberRow(NamedTuple):
     door: bytes
     mark: Natural
     joined_seq: Natural
+    left_seq: Natural
 
 
 class _RoomRow(NamedTuple):
@@ -110,15 +111,14 @@ def read_kept(connection: sqlite3.Connection) -> Kept:
         answer = row_as(_AnswerRow, row)
         answers[answer.room, answer.member].append(Answer(*answer[2:]))
     members: defaultdict[int, list[KeptMember]] = defaultdict(list)
+    former: defaultdict[int, list[KeptMember]] = defaultdict(list)
     for row in connection.execute(
-        "SELECT room, id, name, plaintext, door, mark, joined_seq FROM member ORDER BY room, joined_seq"
+        "SELECT room, id, name, plaintext, door, mark, joined_seq, left_seq FROM member"
+        " ORDER BY room, left_seq, joined_seq"
     ):
         member = row_as(_MemberRow, row)
         told = tuple(answers.pop((member.room, member.id), ()))
-        plaintext = bool(member.plaintext)
-        members[member.room].append(
-            KeptMember(member.id, member.name, plaintext, member.door, member.mark, told, member.joined_seq)
-        )
+        (former if member.left_seq else members)[member.room].append(_member_of(member, told))
     rooms = [
         row_as(_RoomRow, row)
         for row in connection.execute(
@@ -131,13 +131,17 @@ def read_kept(connection: sqlite3.Connection) -> Kept:
         for row in connection.execute("SELECT client, newest, former, until_ms FROM identity ORDER BY client")
     ]
     return Kept(
-        tuple(_room_of(room, tuple(members.pop(room.id, ()))) for room in rooms),
+        tuple(_room_of(room, members.pop(room.id, []), former.pop(room.id, [])) for room in rooms),
         tuple(map(_identity_of, identities)),
         number_of(connection, "SELECT last_incarnation FROM ledger"),
     )
 
 
-def _room_of(row: _RoomRow, members: tuple[KeptMember, ...]) -> KeptRoom:
+def _member_of(row: _MemberRow, answers: tuple[Answer, ...]) -> KeptMember:
+    return KeptMember(row.id, row.name, bool(row.plaintext), row.door, row.mark, answers, row.joined_seq, row.left_seq)
+
+
+def _room_of(row: _RoomRow, members: list[KeptMember], former: list[KeptMember]) -> KeptRoom:
     return KeptRoom(
         name=row.name,
         incarnation=row.incarnation,
@@ -148,7 +152,8 @@ def _room_of(row: _RoomRow, members: tuple[KeptMember, ...]) -> KeptRoom:
         next_member=row.next_member,
         time_ms=row.time_ms,
         closed=row.closed_s is not None,
-        members=members,
+        members=tuple(members),
+        former=tuple(former),
     )
 
 

@@ -35,6 +35,7 @@ class KeptLog:
     policy: Policy = CLASSIC_POLICY
     entries: list[Entry] = field(default_factory=list[Entry])
     members: dict[int, KeptMember] = field(default_factory=dict[int, KeptMember])
+    former: list[KeptMember] = field(default_factory=list[KeptMember])
     next_member: int = 1
     closed: bool = False
 
@@ -50,6 +51,7 @@ class KeptLog:
             time_ms=self.entries[-1].time_ms if self.entries else 0,
             closed=self.closed,
             members=tuple(self.members.values()),
+            former=tuple(self.former),
         )
 
 
@@ -96,12 +98,15 @@ class Ledger:
     def _fold(self, log: KeptLog, entry: Entry, door: bytes) -> None:
         match entry.kind:
             case Kind.JOIN:
+                log.former = [one for one in log.former if one.door != door]
                 log.members[entry.sender] = KeptMember(
                     entry.sender, entry.name, entry.plaintext, door, joined_seq=entry.seq
                 )
                 log.next_member = max(log.next_member, entry.sender + 1)
             case Kind.LEAVE:
-                del log.members[entry.sender]
+                gone = log.members.pop(entry.sender)
+                if door:
+                    log.former.append(replace(gone, left_seq=entry.seq))
             case Kind.CLOSED:
                 log.closed = True
             case Kind.POLICY:

@@ -84,14 +84,17 @@ def _new(opened: Opened) -> KeptRoom:
 def _after(room: KeptRoom, record: Record) -> KeptRoom:
     entry = record.entry
     assert entry.seq == room.last_seq + 1, "the history is legal"
-    members, policy, closed = room.members, room.policy, room.closed
+    members, former, policy, closed = room.members, room.former, room.policy, room.closed
     match entry.kind:
         case Kind.JOIN:
+            former = tuple(one for one in former if one.door != record.door)
             members = (
                 *members,
                 KeptMember(entry.sender, entry.name, entry.plaintext, record.door, joined_seq=entry.seq),
             )
         case Kind.LEAVE:
+            if record.door:
+                former = (*former, *(replace(one, left_seq=entry.seq) for one in members if one.id == entry.sender))
             members = tuple(member for member in members if member.id != entry.sender)
         case Kind.CLOSED:
             closed = True
@@ -107,6 +110,7 @@ def _after(room: KeptRoom, record: Record) -> KeptRoom:
         time_ms=entry.time_ms,
         closed=closed,
         members=members,
+        former=former,
     )
     if not entry.message_id:
         return room
@@ -189,6 +193,9 @@ class Scribe:
                 yield Refused(room.name, room.incarnation, member_id, mark + 1, 16 + which % 5, self._time_ms, digest)
             case "move":
                 yield Moved(room.name, room.incarnation, member_id, b"another door %d" % (which % 3))
+            case "kick":
+                yield self._record(room, Kind.LEAVE, Reason.KICKED.encode(), by=member_id, news=True)
+                del room.members[member_id]
             case "leave":
                 yield self._record(room, Kind.LEAVE, Reason.BYE.encode(), by=member_id)
                 del room.members[member_id]
@@ -221,10 +228,12 @@ class Scribe:
         room.members[member_id] = (f"user {member_id}", which % 3 == 0, 0)
         return self._record(room, Kind.JOIN, b"", by=member_id)
 
-    def _record(self, room: _Room, kind: Kind, body: bytes, *, by: int = 0, message_id: int = 0) -> Record:
+    def _record(
+        self, room: _Room, kind: Kind, body: bytes, *, by: int = 0, message_id: int = 0, news: bool = False
+    ) -> Record:
         room.seq += 1
         name, plaintext, _ = room.members.get(by, ("", False, 0))
-        door = b"door of %d" % by if kind is Kind.JOIN else b""
+        door = b"door of %d" % (by % 5) if kind is Kind.JOIN or news else b""  # now and then somebody comes back
         entry = Entry(room.seq, by, name, kind, body, self._time_ms, plaintext, message_id)
         return Record(room.name, room.incarnation, entry, door)
 
@@ -234,7 +243,22 @@ class Scribe:
         return Identity(client, secrets, self._time_ms + 86_400_000)
 
 
-DEEDS = ("say", "say", "say", "say", "refuse", "refuse", "join", "move", "leave", "open", "close", "raise", "identify")
+DEEDS = (
+    "say",
+    "say",
+    "say",
+    "say",
+    "refuse",
+    "refuse",
+    "join",
+    "move",
+    "leave",
+    "kick",
+    "open",
+    "close",
+    "raise",
+    "identify",
+)
 
 _deeds = st.lists(
     st.tuples(st.sampled_from(DEEDS), st.integers(0, 10_000), st.sampled_from([True, True, False])), max_size=60

@@ -92,8 +92,13 @@ def opened(room: str = "a", incarnation: int = 1, *, durable: bool = True) -> Op
     return Opened(room, incarnation, b"%016d" % incarnation, Policy(durable=durable))
 
 
-def joined(seq: int, sender: int = 1, *, room: str = "a", incarnation: int = 1) -> Record:
-    return Record(room, incarnation, Entry(seq, sender, "alice", Kind.JOIN, b"", seq, False), b"door")
+def joined(seq: int, sender: int = 1, *, room: str = "a", incarnation: int = 1, door: bytes = b"door") -> Record:
+    return Record(room, incarnation, Entry(seq, sender, "alice", Kind.JOIN, b"", seq, False), door)
+
+
+def removed(seq: int, sender: int) -> Record:
+    entry = Entry(seq, sender, "alice", Kind.LEAVE, Reason.KICKED.encode(), seq, False)
+    return Record("a", 1, entry, b"%d" % sender)
 
 
 def text(seq: int, *, room: str = "a", incarnation: int = 1, body: bytes = b"hello", message_id: int = 0) -> Record:
@@ -210,6 +215,41 @@ def test_an_identity_is_forgotten_at_its_time(path: Path) -> None:
         assert [one.client[-1:] for one in at.journal.load().identities] == [b"1", b"2"]
         at.write(Identity(b"%016d" % 1, (), 0))
         assert [one.client[-1:] for one in at.journal.load().identities] == [b"2"]
+
+
+def test_a_member_that_was_removed_is_kept_for_a_day_and_of_too_many_the_oldest_go(path: Path) -> None:
+    with desk(path, Limits(rooms_max=3)) as at:
+        at.write(opened())
+        for sender in range(1, 6):
+            at.write(joined(2 * sender - 1, sender, door=b"%d" % sender), removed(2 * sender, sender))
+        at.write(joined(11, 6, door=b"4"), text(12, message_id=1))
+        at.tidy(3)
+        [room] = at.journal.load().rooms
+        assert [(one.id, one.left_seq) for one in room.former] == [(2, 4), (3, 6), (5, 10)]
+        assert [one.id for one in room.members] == [6]
+        at.write(joined(13, 7, door=b"x"), removed(14, 7))
+        at.tidy(3)
+        assert [one.id for one in at.journal.load().rooms[0].former] == [3, 5, 7]
+        at.clocks.pass_s(1.1 * DAY_S)
+        at.tidy(3)
+        assert at.journal.load().rooms[0].former == ()
+        assert rows(path)["member"] == 1
+
+
+def test_a_member_of_a_file_of_version_1_is_none_that_was_removed(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), joined(1))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for undo in (
+            "DROP INDEX member_left",
+            "ALTER TABLE member DROP COLUMN left_seq",
+            "ALTER TABLE member DROP COLUMN left_s",
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(undo)
+    with desk(path) as at:
+        [room] = at.journal.load().rooms
+        assert ([one.id for one in room.members], room.former) == ([1], ())
 
 
 # --- closed rooms ---------------------------------------------------------------------------------------------
@@ -345,7 +385,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with desk(path):
         pass
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 1000")
     with pytest.raises(JournalFailed, match=r"the room log .*journal\.db: it was written by a newer ocm"), desk(path):
         pass
 
