@@ -144,6 +144,11 @@ class Server:
         self._hub_s: float | None = None
         self._rearm()
 
+    @property
+    def sessions(self) -> list[ModernSession]:
+        """Those that are there."""
+        return list(self._pipes)
+
     def _restore(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
         return self.reception.restore_link(room, member, log)
 
