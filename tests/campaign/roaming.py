@@ -33,13 +33,14 @@ class Travel:
     """The longest from a post of who stays to its arrival."""
 
 
-def travel(seed: int, *, seconds: float = 60.0, told: bool = False) -> Travel:
+def travel(seed: int, *, seconds: float = 60.0, told: bool = False, noticed: bool = False) -> Travel:
     """Let one stay and one travel, both talking; assert that nothing is lost, and that all settles in time.
 
     Args:
         seed: decides all chance, and losses between 5 and 10 %.
         seconds: for how long.
         told: whether TCP connections break with each move; else they seem to be there, as they do.
+        noticed: whether the client sees that its machine has another address; behind a router it does not.
     """
     world = World(seed)
     checks = Checks(world)
@@ -53,7 +54,7 @@ def travel(seed: int, *, seconds: float = 60.0, told: bool = False) -> Travel:
     world.run(until_s=_BEGIN_S)
     phase_s = EVERY_S * world.draws.fraction()
     for number in range(int(seconds / EVERY_S)):
-        world.at(_BEGIN_S + phase_s + number * EVERY_S, partial(world.move, guest.name, told=told))
+        world.at(_BEGIN_S + phase_s + number * EVERY_S, partial(world.move, guest.name, told=told, noticed=noticed))
     for number in range(int(seconds * RATE_PER_S)):
         for person in (host, guest):
             world.at(_BEGIN_S + number / RATE_PER_S, partial(person.post, f"{person.name} says {number}"))

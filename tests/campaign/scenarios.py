@@ -134,7 +134,7 @@ class Story:
         self.world.move(self.somebody().name)
 
     def move_untold(self, end_s: float) -> None:
-        self.world.move(self.somebody().name, told=False)
+        self.world.move(self.somebody().name, told=False, noticed=True)
 
     def break_tls(self, end_s: float) -> None:
         for pipe in self.somebody().pipes():
