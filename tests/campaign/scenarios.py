@@ -32,6 +32,7 @@ class Story:
             self.block_udp,
             self.clog,
             self.move,
+            self.move_untold,
             self.break_tls,
             self.crash_server,
             self.crash_server_between_steps,
@@ -131,6 +132,9 @@ class Story:
 
     def move(self, end_s: float) -> None:
         self.world.move(self.somebody().name)
+
+    def move_untold(self, end_s: float) -> None:
+        self.world.move(self.somebody().name, told=False, noticed=True)
 
     def break_tls(self, end_s: float) -> None:
         for pipe in self.somebody().pipes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.campaign.deliveries import BAD, FAIR, TERRIBLE, Link, deliver
+from tests.campaign.roaming import SILENCE_MAX_S, travel
 from tests.campaign.run import LINKS
 from tests.campaign.scenarios import crash_at, play
 
@@ -56,6 +57,15 @@ def test_a_million_deliveries(links: str) -> None:
     outcome = deliver(link, seed=1, deliveries=1_000_000 if links == "terrible" else 200_000)
     assert p50_s is None or outcome.p50_s < p50_s
     assert outcome.p99_s < p99_s
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("twenty", range(10))
+def test_two_hundred_minutes_of_roaming(twenty: int) -> None:
+    for number in range(20 * twenty + 1, 20 * twenty + 21):
+        travelled = travel(number, told=number % 2 == 0)
+        longest_s = max(travelled.to_receipt_s, travelled.to_arrival_s)
+        assert longest_s < SILENCE_MAX_S, f"again: python -m tests.campaign.run roaming --seed {number} --count 1"
 
 
 @pytest.mark.campaign

@@ -144,6 +144,11 @@ class Server:
         self._hub_s: float | None = None
         self._rearm()
 
+    @property
+    def sessions(self) -> list[ModernSession]:
+        """Those that are there."""
+        return list(self._pipes)
+
     def _restore(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
         return self.reception.restore_link(room, member, log)
 
@@ -368,6 +373,12 @@ class Person:
             self.agent.woke(now_s=self.now_s)
             self.settle()
 
+    def notice(self) -> None:
+        """Its driver sees that the machine has another address."""
+        if self.agent is not None:
+            self.agent.moved(now_s=self.now_s)
+            self.settle()
+
     def read_on(self) -> None:
         self.reads = True
         self.settle()
@@ -565,14 +576,22 @@ class World:
         self._hosts[address] = name
         return address
 
-    def move(self, name: str, *, told: bool = True) -> None:
-        """Give a host another address. Its TLS connections break; where nobody is told, they only seem to be there."""
+    def move(self, name: str, *, told: bool = True, noticed: bool = False) -> None:
+        """Give a host another address.
+
+        Args:
+            name: whose.
+            told: whether its TLS connections break; else they only seem to be there.
+            noticed: whether its client looks for its address once a second.
+        """
         self._moves[name] = self._moves.get(name, 0) + 1
         for pipe in self.people[name].pipes():
             if told:
                 pipe.break_up()
             else:
                 pipe.severed = True
+        if noticed:
+            self.at(self.now_s + self.draws.fraction(), self.people[name].notice)
 
     def send_datagram(
         self, source: str, destination: Address, data: bytes, *, sent_from: Address | None = None

@@ -292,10 +292,17 @@ class Agent:
         return session
 
     def woke(self, *, now_s: float) -> None:
-        """Hear that the machine slept, or that its network changed."""
+        """Hear that the machine slept."""
         for session in (self._current, self._former):
             if session is not None:
                 _channel_of(session).woke(now_s=now_s)
+        self._dialler.hurry(now_s=now_s)
+
+    def moved(self, *, now_s: float) -> None:
+        """Hear that the machine has another address: a server cannot know that of who only listens."""
+        for session in (self._current, self._former):
+            if session is not None:
+                _channel_of(session).moved(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def close(self, *, now_s: float) -> None:

@@ -226,6 +226,7 @@ class Session:
         if self.channel is None or self.is_over:
             return None
         times = [self.channel.next_timeout_s()]
+        times += [room.next_missed_s for room in self.rooms.values()]
         for room in self.rooms.values():
             at_s = room.next_timeout_s()
             # One that is due already waits for room in a window or a buffer, not for time.
@@ -237,6 +238,10 @@ class Session:
         """Do what is due. Where nothing comes over the connection, it is given up."""
         if self.channel is None or self.is_over:
             return
+        # Every datagram that is lost is said again: what does not come was too large for one.
+        missing = [room for room in self.rooms.values() if room.misses(now_s=now_s)]
+        if missing:
+            self.channel.await_stream(now_s=now_s)
         if self.channel.handle_timeout(now_s=now_s):
             self.gave_up = True
             self.channel.stream_lost(now_s=now_s)

@@ -276,6 +276,15 @@ class Channel:
         if self._pulse is not None:
             self._pulse.ask(now_s=now_s)
 
+    def moved(self, *, now_s: float) -> None:
+        """Hear that our own address is another one: show it to the other side, look whether TLS is still there."""
+        if self.path.state is PathState.UP:
+            self._ping = True
+        else:
+            self.path.begin_again(now_s=now_s)
+        if self._pulse is not None:
+            self._pulse.ask(now_s=now_s)
+
     # --- what goes --------------------------------------------------------------------------------------
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:

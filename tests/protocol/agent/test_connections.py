@@ -362,6 +362,7 @@ def test_a_closed_client_says_goodbye_in_both_sessions() -> None:
     client = Client()
     old, new = pass_on(client)
     client.agent.woke(now_s=client.now_s)
+    client.agent.moved(now_s=client.now_s)
     client.agent.disown()
     client.agent.close(now_s=client.now_s)
     for line in (old, new):
@@ -573,6 +574,17 @@ def test_a_session_without_its_connection_lives_on_datagrams_and_another_is_dial
     path = line.session.channel
     assert path is not None
     assert path.path.state is PathState.SUSPECT
+
+
+def test_who_has_another_address_shows_it_by_datagram() -> None:
+    client = Client()
+    client.agent.moved(now_s=client.now_s)
+    line = client.connect_by_datagram()
+    assert client.agent.datagrams_to_send(now_s=client.now_s) == []
+    client.agent.moved(now_s=client.now_s)
+    assert len(client.agent.datagrams_to_send(now_s=client.now_s)) == 1
+    client.agent.handle_timeout(now_s=client.now_s)
+    assert Ping() in line.hear_frames(Ping)
 
 
 def test_a_session_with_no_way_left_is_over() -> None:

@@ -727,6 +727,25 @@ def test_after_a_sleep_both_ways_are_looked_at_at_once() -> None:
     session.finish(within_s=5.0)
 
 
+@pytest.mark.parametrize("is_up", [False, True])
+def test_who_has_another_address_shows_it_and_asks_after_tls(is_up: bool) -> None:
+    session = Session()
+    if is_up:
+        session.up()
+    else:
+        session.begin()
+        session.links.cut("aiko")
+        session.run(20.0)
+        session.links.heal("aiko")
+    client = session.client.channel
+    for side in session.sides:
+        side.channel.moved(now_s=session.now_s)
+    assert client.path.state is (PathState.UP if is_up else PathState.PROBING)
+    assert len(client.datagrams_to_send(now_s=session.now_s)) == 1
+    client.handle_timeout(now_s=session.now_s)
+    assert client.records_to_send(space=1, now_s=session.now_s) == [write_frame(Ping())]
+
+
 def test_a_sleep_of_hours_in_the_middle_of_a_suspicion_is_not_the_end() -> None:
     session = Session()
     session.up()
