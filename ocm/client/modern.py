@@ -236,6 +236,12 @@ class Agency:
         if self._rooms.get(room.name) is room:
             del self._rooms[room.name]
 
+    async def remembered(self) -> None:
+        """Wait until what is being stored is, or cannot be."""
+        while self._storing and self.agent.state_failure is None:
+            self._settled.clear()
+            await self._settled.wait()
+
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
     def settle_soon(self) -> None:

@@ -359,6 +359,27 @@ def test_udp_cut_in_the_middle_and_back_again() -> None:
     stage.checks.finish()
 
 
+@pytest.mark.parametrize("down_s", [0.5, 4.0, 9.0, 14.0, 40.0])
+@pytest.mark.parametrize("by_udp", [True, False], ids=["udp", "tls"])
+def test_a_server_that_loses_its_power_says_nothing(by_udp: bool, down_s: float) -> None:
+    """No reset, no ICMP: who waits for an answer looks for the server within 8 s, and finds it within 10 s."""
+    stage = Stage()
+    if not by_udp:
+        stage.world.udp_blocked |= {"aiko", "bob"}
+        stage.pass_s(60.0)
+    stage.world.unplug_server(down_s)
+    stage.bob.post("is anybody there")
+    stage.pass_s(min(down_s, 8.0))
+    assert stage.bob.agent is not None
+    assert down_s < 8.0 or stage.bob.agent.path().kind is PathKind.NONE
+    stage.pass_s(max(0.0, down_s - 8.0))
+    stage.checks.settle(within_s=10.0)
+    stage.world.udp_blocked.clear()
+    stage.pass_s(10.0)
+    assert heard(stage.aiko) == ["is anybody there"]
+    stage.checks.finish()
+
+
 def test_roaming_every_two_seconds_for_a_minute() -> None:
     stage = Stage()
     for move in range(30):

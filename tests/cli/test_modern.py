@@ -159,7 +159,9 @@ async def test_a_newcomer_reads_what_was_said_and_one_who_returns_does_not(
             if history:
                 await bob.expect(history[-1])
             bob.type("/leave")
-            await bob.finish()  # to its end: that it has left is on disk then
+            await bob.expect("* You have left.")
+            bob.send_signal(signal.SIGKILL)  # that it has left is on disk
+            await bob.finish()
             assert [line for line in bob.seen if line.startswith("~")] == history
     async with ocm_command(*seat(modern_url, "carol", "--json")) as carol:
         assert [(await carol.event("message"))["history"] for _ in range(3)] == [True] * 3
@@ -170,6 +172,18 @@ async def test_status_says_which_way_messages_travel_and_who_can_read_them(moder
         bob.type("/status")
         await bob.expect("* Messages travel ")
         await bob.expect(badge_of(modern_url))
+
+
+async def test_what_is_typed_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    async with serving() as (server, ready), chatting(ready["url"], "aiko", create=True) as aiko:
+        aiko.type("/who")
+        await aiko.expect("* Here (1): aiko")
+        server.send_signal(signal.SIGSTOP)
+        aiko.type("/who", "/help")
+        await aiko.expect("/leave")
+        assert sum("Here" in line for line in aiko.seen) == 1
+        server.send_signal(signal.SIGCONT)
+        await aiko.expect("* Here (1): aiko")
 
 
 async def status_by_datagram(program: Program) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 import ocm
 from ocm import Delivery
+from ocm.protocol.memory import Memo
+from ocm.store.base import Stored
+from ocm.store.client_memory import MemoryState
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.memory import MemoryJournal
 from ocm.testing import Network
@@ -95,6 +99,42 @@ async def test_what_could_not_be_said_is_said_by_the_next_run_exactly_once(netwo
                 (text, Delivery.IN_ROOM) for text in ("2", "3", "4")
             ]
         await until(lambda: aikos.texts == ["1", "2", "3", "4"])
+
+
+class SlowState(MemoryState):
+    """Takes a second for each batch."""
+
+    def submit(self, memos: Sequence[Memo], stored: Stored) -> None:
+        asyncio.get_running_loop().call_later(1.0, super().submit, memos, stored)
+
+
+@simulated
+async def test_who_has_left_does_not_remember_the_room(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SlowState()
+    monkeypatch.setattr("ocm.api.MemoryState", lambda: state)
+    async with ocm.serve(URL) as server, ocm.connect(server.url, user="aiko") as client:
+        room = await client.create("r").__aenter__()
+        await room.send("hello")
+        assert "r" in state.load().rooms
+        await room.leave()
+        assert state.load().rooms == {}
+
+
+@simulated
+async def test_who_cannot_have_it_remembered_leaves_all_the_same(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, at="DELETE FROM room")
+    async with (
+        ocm.serve(URL) as server,
+        ocm.connect(server.url, user="aiko", state=tmp_path / "aiko.db") as client,
+    ):
+        room = await client.create("r").__aenter__()
+        disk.is_full = True
+        start_s = now_s()
+        await room.leave()
+        assert now_s() - start_s < 1
+        disk.is_full = False
 
 
 @simulated

@@ -723,6 +723,6 @@ def _channel_of(session: Session) -> Channel:
 
 
 def _kind_of(channel: Channel) -> PathKind:
-    if channel.carries:
+    if channel.carries and channel.path.state is Path.UP:  # else it is all that is left, and nobody answers
         return PathKind.UDP
     return PathKind.TLS if channel.stream_up else PathKind.NONE

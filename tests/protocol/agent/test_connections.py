@@ -587,6 +587,25 @@ def test_who_has_another_address_shows_it_by_datagram() -> None:
     assert Ping() in line.hear_frames(Ping)
 
 
+def test_datagrams_that_nobody_answers_and_no_connection_are_no_way() -> None:
+    """They are sent for want of anything better: nobody is to be told that messages travel."""
+    client = Client()
+    line = client.connect_by_datagram()
+    client.read()
+    client.say()
+    kinds: list[PathKind] = []
+    while not kinds or kinds[-1] is not PathKind.NONE:
+        client.pass_s(0.25)
+        client.agent.datagrams_to_send(now_s=client.now_s)
+        line.hear_frames(Publish)
+        kinds += [event.path.kind for event in client.read() if isinstance(event, PathChanged)]
+        if line.session.gave_up:
+            line.lose()
+    assert kinds == [PathKind.TLS, PathKind.NONE]
+    assert client.agent.connection is Connection.CONNECTED
+    assert client.agent.path().kind is PathKind.NONE
+
+
 def test_a_session_with_no_way_left_is_over() -> None:
     client = Client()
     line = client.sit()
