@@ -41,6 +41,7 @@ from tests.fuzz.pieces import cut, object_of
 from tests.protocol.agent.scripted import SERVER, Client, change, head, seated, text, yes
 from tests.protocol.desk import Desk, seat
 
+LIMITS = Limits()
 MEMBERS_MAX = 8
 HELLO = write_record(
     Op.HELLO, Stage.REQUEST, Hello(versions=[VERSION], suites=[SUITE], secret="ab" * 32, connection="cd" * 8)
@@ -77,11 +78,10 @@ def server_session(data: bytes) -> None:
 
 
 def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEvent], CloseCode | None, int]:
-    limits = Limits()
     session = ModernSession(
         server_key=b"a public key",
         peer=make_address("192.0.2.1", 4000),
-        limits=limits,
+        limits=LIMITS,
         durability="memory",
         randomness=bytes,
         stir=lambda _: None,
@@ -92,7 +92,7 @@ def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEven
         session.known(client=bytes(16), resumed=False, secret=bytes(32), udp_port=0, now_s=0.0)
     events = [event for chunk in chunks for event in session.events(chunk, now_s=0.0)]
     session.data_to_send(space=65_536, now_s=0.0)
-    assert session.is_over or session.requests <= limits.requests_max
+    assert session.is_over or session.requests <= LIMITS.requests_max
     return events, session.closing, session.requests
 
 
