@@ -528,10 +528,18 @@ def most_marks(safe: str) -> int:
 
 
 def url(data: bytes) -> None:
+    """A link is refused or has one meaning, which can be written; unencrypted, or pinned, only where it says so."""
+    said = data.decode(errors="surrogateescape")
     try:
-        server = parse_url(data.decode(errors="surrogateescape"))
+        server = parse_url(said)
     except LocalProtocolError:
         return
+    assert server.secure or said.strip().lower().startswith("tcrp://")
+    if server.fingerprint is not None:
+        assert server.secure
+        assert len(bytes.fromhex(server.fingerprint)) == 32
+        assert server.fingerprint == server.fingerprint.lower()
+        assert f"#fp={server.fingerprint}" in said.lower()
     assert server.host
     assert 0 <= server.tcp_port <= 65535
     assert 0 <= server.udp_port <= 65535
@@ -749,11 +757,15 @@ _ALL: Final = (
     Target(
         url,
         10_000_000,
-        100,
+        160,
         (
+            b"tcrps://[fe80::1%25eth0]:12345/%E9%83%A8%E5%B1%8B#fp=" + b"0123456789abcdef" * 4,
+            b"host.example:1/r#FP=" + b"0123456789ABCDEF" * 4,
+            b"tcrps://a#fp=" + b"0123456789ABCDEF" * 4,
             b"tcrp://[::1]:0/room%201?udp=9001&form=plain",
             b"localhost",
             b"localhost/\xbb",  # found by fuzzing: taken, though nothing can write it back
+            b"tc\nrp://localhost",  # found by fuzzing: taken for tcrp://
             b"localhost?udp=0111111",  # found by fuzzing: taken as port 111111
         ),
     ),
