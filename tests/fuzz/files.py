@@ -13,6 +13,7 @@ from typing import Final
 from ocm.errors import JournalFailed, StateFailed
 from ocm.protocol.entry import Entry, Identity, Kept, Kind, Opened, Policy, Reason, Record, Refused, Step
 from ocm.protocol.limits import Limits
+from ocm.protocol.link.log import encode_tail
 from ocm.protocol.memory import Entered, Memo, Memory, Named, Posted, Read, Sent
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.sqlite import SqliteJournal
@@ -39,7 +40,7 @@ def journal_file(data: bytes) -> None:
             for room in kept.rooms:
                 entries = journal.read(room.name, room.incarnation, from_seq=1, count=100)
                 assert len(entries) <= 100
-                assert {type(part) for entry in entries for part in (entry.kind, entry.body)} <= {Kind, bytes}
+                assert all(encode_tail(entry) for entry in entries), "members can be told of it"
             outcome: list[JournalFailed | None] = []
             journal.submit([_text(4)], outcome.append)
             assert len(outcome) == 1
