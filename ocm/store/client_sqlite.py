@@ -17,10 +17,11 @@ import msgspec
 
 from ocm.errors import StateFailed, StateLocked
 from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
+from ocm.protocol.wire.records import UInt53
 from ocm.store.base import Stored
 from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
-from ocm.store.schema import FAULTS, Natural, Schema, damaged, row_as
+from ocm.store.schema import FAULTS, Schema, damaged, row_as
 from ocm.store.worker import ThreadWorker, Worker
 
 STATE_SCHEMA: Final = Schema(
@@ -180,14 +181,14 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
 class _RoomRow(NamedTuple):
     name: str
     log_id: bytes
-    last: Natural
-    mark: Natural
-    sent_up_to: Natural
+    last: UInt53
+    mark: UInt53
+    sent_up_to: UInt53
 
 
 class _PostedRow(NamedTuple):
     room: str
-    message_id: Natural
+    message_id: UInt53
     kind: Annotated[int, msgspec.Meta(ge=0, lt=256)]
     body: bytes
 

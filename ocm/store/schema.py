@@ -56,7 +56,8 @@ class Schema:
             why = f"{error.strerror or error}"
         elif isinstance(error, MemoryError):
             why = "there is not enough memory"
-        elif isinstance(error, UnicodeDecodeError):
+        elif isinstance(error, UnicodeDecodeError) or (code is None and isinstance(error, sqlite3.OperationalError)):
+            # where text in a column is no text: sqlite3's own words quote it, and it may be a secret
             why = _ADVICE[sqlite3.SQLITE_CORRUPT]
         elif code is None:
             why = str(error)

@@ -19,9 +19,12 @@ from ocm.protocol.entry import (
     Kind,
     Lifetime,
     Policy,
+    Reason,
 )
-from ocm.store.schema import Natural, number_of, row_as
+from ocm.protocol.wire.records import UInt32, UInt53
+from ocm.store.schema import Natural, damaged, number_of, row_as
 
+_Status: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=256)]
 _Flag: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1)]
 
 ENTRY_AT: Final = """
@@ -38,32 +41,32 @@ _ENTRIES: Final = """
 
 class _EntryRow(NamedTuple):
     seq: Natural
-    sender: Natural
+    sender: UInt32
     name: str
     kind: Kind
     body: bytes
-    time_ms: int
+    time_ms: Natural
     plaintext: _Flag
-    message_id: Natural
+    message_id: UInt53
 
 
 class _AnswerRow(NamedTuple):
     room: int
-    member: int
-    message_id: Natural
-    status: Natural
+    member: UInt32
+    message_id: UInt53
+    status: _Status
     seq: Natural
-    time_ms: int
+    time_ms: Natural
     digest: bytes
 
 
 class _MemberRow(NamedTuple):
     room: int
-    id: Natural
+    id: UInt32
     name: str
     plaintext: _Flag
     door: bytes
-    mark: Natural
+    mark: UInt53
     joined_seq: Natural
     left_seq: Natural
 
@@ -78,7 +81,7 @@ class _RoomRow(NamedTuple):
     last_seq: Natural
     oldest_seq: Natural
     next_member: Natural
-    time_ms: int
+    time_ms: Natural
     closed_s: float | None
 
 
@@ -89,9 +92,21 @@ class _IdentityRow(NamedTuple):
     until_ms: int
 
 
+_REASONS: Final = frozenset(reason.encode() for reason in Reason)
+_BODIES: Final = {
+    Kind.JOIN: frozenset({b""}),
+    Kind.LEAVE: _REASONS,
+    Kind.CLOSED: _REASONS,
+    Kind.POLICY: frozenset(access.encode() for access in Access),
+}
+"""What an entry that is no text may say."""
+
+
 def entry_of(row: object) -> Entry:
     """Make an entry of its row. Raises ``sqlite3.DatabaseError`` where the row is none."""
     read = row_as(_EntryRow, row)
+    if read.kind in _BODIES and read.body not in _BODIES[read.kind]:
+        raise damaged("an entry that says nothing")
     return Entry(*read[:6], bool(read.plaintext), read.message_id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from typing import Final
 from ocm.errors import JournalFailed, StateFailed
 from ocm.protocol.entry import Entry, Identity, Kept, Kind, Opened, Policy, Reason, Record, Refused, Step
 from ocm.protocol.limits import Limits
+from ocm.protocol.link.log import encode_tail
 from ocm.protocol.memory import Entered, Memo, Memory, Named, Posted, Read, Sent
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.sqlite import SqliteJournal
@@ -23,11 +24,14 @@ LIMITS: Final = Limits()
 PAGE_SIZE: Final = 512
 """Bytes of a page of SQLite: the smallest, so that what is written in a file is not far apart."""
 DIGEST: Final = bytes(32)
+SECRET: Final = b"\xff canary: 32 bytes as the others"
+BODY: Final = b"\xff canary"
+"""What is kept is not UTF-8, so that it cannot pass for a name."""
 
 
 def journal_file(data: bytes) -> None:
     """A journal with bytes of its file changed is refused, or read and written like any other."""
-    with TemporaryDirectory(dir=scratch_parent()) as folder, contextlib.suppress(JournalFailed):
+    with TemporaryDirectory(dir=scratch_parent()) as folder, refusing(JournalFailed):
         path = Path(folder, "journal.db")
         path.write_bytes(changed(journal_image(), data))
         with contextlib.closing(_journal(path)) as journal:
@@ -36,7 +40,7 @@ def journal_file(data: bytes) -> None:
             for room in kept.rooms:
                 entries = journal.read(room.name, room.incarnation, from_seq=1, count=100)
                 assert len(entries) <= 100
-                assert {type(part) for entry in entries for part in (entry.kind, entry.body)} <= {Kind, bytes}
+                assert all(encode_tail(entry) for entry in entries), "members can be told of it"
             outcome: list[JournalFailed | None] = []
             journal.submit([_text(4)], outcome.append)
             assert len(outcome) == 1
@@ -60,7 +64,7 @@ def typed(kept: Kept) -> None:
 
 def state_file(data: bytes) -> None:
     """A client's state with bytes of its file changed is refused, or read and written like any other."""
-    with TemporaryDirectory(dir=scratch_parent()) as folder, contextlib.suppress(StateFailed):
+    with TemporaryDirectory(dir=scratch_parent()) as folder, refusing(StateFailed):
         path = Path(folder, "state.db")
         path.write_bytes(changed(state_image(), data))
         with contextlib.closing(_state(path)) as state:
@@ -79,6 +83,18 @@ def remembered(memory: Memory) -> None:
     opaque = [*(memory.named or ()), *(room.log_id for room in memory.rooms.values()), *(one.body for one in posted)]
     assert {type(part) for part in opaque} <= {bytes}
     assert all(0 <= one.kind < 256 for one in posted)
+
+
+@contextlib.contextmanager
+def refusing(kind: type[JournalFailed | StateFailed]) -> Generator[None]:
+    """Pass over a refusal that quotes nothing of what is kept."""
+    try:
+        yield
+    except kind as error:
+        told = str(error)
+    else:
+        told = ""
+    assert "canary" not in told
 
 
 def changed(image: bytes, data: bytes) -> bytes:
@@ -142,7 +158,7 @@ def _went_well(error: Exception | None) -> None:
 
 
 def _text(seq: int) -> Record:
-    return Record("room", 1, Entry(seq, 1, "aiko", Kind.TEXT, b"hello", 5, False, seq))
+    return Record("room", 1, Entry(seq, 1, "aiko", Kind.TEXT, BODY, 5, False, seq))
 
 
 _CLOSED: Final = Entry(1, 0, "", Kind.CLOSED, Reason.ENDED.encode(), 5)
@@ -152,14 +168,14 @@ _STEPS: Final[Sequence[Step]] = (
     Record("room", 1, Entry(2, 2, "bob", Kind.JOIN, b"", 5), b"1" + bytes(39)),
     _text(3),
     Refused("room", 1, 1, 4, 16, 5, DIGEST),
-    Identity(b"c" * 16, (b"1" * 32, b"2" * 32), 2_000_000),
+    Identity(b"c" * 16, (SECRET, b"2" * 32), 2_000_000),
     Opened("over", 2, b"m" * 16, Policy()),
     Record("over", 2, _CLOSED),
 )
 _MEMOS: Final[Sequence[Memo]] = (
-    Named(b"c" * 16, b"1" * 32, b"k" * 32),
+    Named(b"c" * 16, SECRET, b"k" * 32),
     Entered("room", b"l" * 16, 3, 4),
-    Posted("room", 5, 0, b"hello"),
+    Posted("room", 5, 0, BODY),
     Posted("room", 6, 0, b"again"),
     Sent("room", 5),
     Read("room", 4),
@@ -172,17 +188,20 @@ def _over(image: Callable[[], bytes], before: bytes, after: bytes) -> bytes:
     return b"".join((start + at).to_bytes(2, "big") + after[at : at + 1] for at in range(len(after)))
 
 
-# Another text; a policy or room that there is not; a text for a body; and, found by fuzzing, a declaration that is no
-# text, which SQLite quotes.
+# Another text; a policy or room that there is not; bytes that are text now, and bytes that are text now and no UTF-8;
+# and, found by fuzzing, a declaration that is no UTF-8, which SQLite quotes.
 IN_JOURNAL: Final = (
-    _over(journal_image, b"hello", b"hallo"),
+    _over(journal_image, b"canary", b"kanari"),
     _over(journal_image, b"modern", b"motern"),
-    _over(journal_image, b"\x15\x08\x16\x01\x08", b"\x15\x08\x17"),
+    _over(journal_image, b"\x15\x08.\x01", b"\x15\x08/"),
+    _over(journal_image, b"\x15\x08\x1c\x01\x08", b"\x15\x08\x1d"),
     _over(journal_image, b"KEY AUTOINCR", b"\x80"),
 )
 IN_STATE: Final = (
-    _over(state_image, b"hello", b"hallo"),
+    _over(state_image, b"canary", b"kanari"),
     _over(state_image, b"room", b"rook"),
-    _over(state_image, b"\x16room\x05hello", b"\x17"),
+    _over(state_image, b",LL", b",LM"),
+    _over(state_image, b"\x1croom\x05\xff", b"\x1d"),
+    _over(state_image, b",LL", b",M"),
     _over(state_image, b"KEY (room, message_id)", b"\x80"),
 )

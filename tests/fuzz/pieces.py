@@ -26,13 +26,17 @@ def cut(data: bytes) -> tuple[bytes, list[bytes]]:
     return stream, [*chunks, stream[start:]]
 
 
-def object_of(data: bytes, valid: Mapping[str, object]) -> bytes:
+def object_of(data: bytes, valid: Mapping[str, str]) -> bytes:
     """Change an object that is as it should be: one byte says which key, one what its value is, others what is in it.
 
     Bytes that a mutation makes of JSON are hardly ever JSON. These always are, but for text that is no Unicode, and
     numbers and nesting beyond what is read.
+
+    Args:
+        data: the changes.
+        valid: names and values, the values in JSON.
     """
-    items = {key: json.dumps(value) for key, value in valid.items()}
+    items = dict(valid)
     keys = [*valid, "stranger"]
     rest = iter(data)
     for byte in rest:
@@ -41,7 +45,13 @@ def object_of(data: bytes, valid: Mapping[str, object]) -> bytes:
             items[key] = _value(rest)
         else:
             items.pop(key, None)
-    return f"{{{','.join(f'{json.dumps(key)}:{value}' for key, value in items.items())}}}".encode()
+    pairs = [f'"{key}":{value}' for key, value in items.items()]
+    return f"{{{','.join(pairs)}}}".encode()
+
+
+def values_in_json(values: Mapping[str, object]) -> dict[str, str]:
+    """Return what ``object_of`` starts from."""
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def _value(rest: Iterator[int]) -> str:

@@ -37,11 +37,13 @@ from ocm.protocol.wire.records import (
     write_record,
 )
 from ocm.protocol.wire.sealed import FRAMES_SIZE_MAX
-from tests.fuzz.pieces import cut, object_of
+from tests.fuzz.pieces import cut, object_of, values_in_json
 from tests.protocol.agent.scripted import SERVER, Client, change, head, seated, text, yes
 from tests.protocol.desk import Desk, seat
 
+LIMITS = Limits()
 MEMBERS_MAX = 8
+SEATED = seated(1)
 HELLO = write_record(
     Op.HELLO, Stage.REQUEST, Hello(versions=[VERSION], suites=[SUITE], secret="ab" * 32, connection="cd" * 8)
 )
@@ -77,11 +79,10 @@ def server_session(data: bytes) -> None:
 
 
 def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEvent], CloseCode | None, int]:
-    limits = Limits()
     session = ModernSession(
         server_key=b"a public key",
         peer=make_address("192.0.2.1", 4000),
-        limits=limits,
+        limits=LIMITS,
         durability="memory",
         randomness=bytes,
         stir=lambda _: None,
@@ -92,7 +93,7 @@ def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEven
         session.known(client=bytes(16), resumed=False, secret=bytes(32), udp_port=0, now_s=0.0)
     events = [event for chunk in chunks for event in session.events(chunk, now_s=0.0)]
     session.data_to_send(space=65_536, now_s=0.0)
-    assert session.is_over or session.requests <= limits.requests_max
+    assert session.is_over or session.requests <= LIMITS.requests_max
     return events, session.closing, session.requests
 
 
@@ -154,7 +155,7 @@ def server_room(data: bytes) -> None:
 def entry_body(data: bytes) -> None:
     """One byte is the kind of an entry, the rest its body: what the user sees of it is bounded."""
     roster = Roster(members_max=MEMBERS_MAX)
-    roster.seat(seated(1))
+    roster.seat(SEATED)
     for kind in (Kind.JOIN, sum(data[:1])):
         event = roster.event_of(frames.Message(1, 11, 1, 0, 0, kind, 0, data[1:]))
         assert isinstance(event, RoomClosed) == (kind == Kind.CLOSED)
@@ -170,7 +171,7 @@ def entry_object(data: bytes) -> None:
     entry_body(data[:1] + object_of(data[1:], CHANGE))
 
 
-CHANGE: Final = {"member": 3, "name": "carl", "flags": 1, "reason": "left", "access": "modern"}
+CHANGE: Final = values_in_json({"member": 3, "name": "carl", "flags": 1, "reason": "left", "access": "modern"})
 
 
 def in_order(events: Iterable[Event]) -> None:
@@ -182,7 +183,7 @@ CUT = b"\x1f\x04\x00"
 CARL = b'{"member":3,"name":"carl","flags":1}'
 CLOSED = b'{"reason":"closed by the host"}'
 SAID = write_frames((text(11), change(12, Kind.JOIN, CARL), yes(1), head(20), frames.Gap(1, 13, 19, 1)))
-SEAT = write_record(Op.JOIN, Stage.COMPLETE, seated(1))
+SEAT = write_record(Op.JOIN, Stage.COMPLETE, SEATED)
 _BYE = write_record(Op.CLOSE, Stage.REQUEST, Closing(code=0))
 TO_CLIENT = (
     CUT + SEAT + write_frames_record(SAID),

@@ -64,7 +64,7 @@ from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
 from ocm.transport.certificate import certified_key
 from tests.fuzz import files, sessions
-from tests.fuzz.pieces import cut, object_of
+from tests.fuzz.pieces import cut, object_of, values_in_json
 from tests.vectors import classic, modern
 from tests.vectors.certificate import DER
 
@@ -288,7 +288,7 @@ def record_payload(data: bytes) -> None:
 
 def record_object(data: bytes) -> None:
     """TCRP/2: the same, of JSON that is JSON."""
-    record_payload(data[:1] + object_of(data[1:], VALID[sum(data[:1]) % len(SPOKEN)]))
+    record_payload(data[:1] + object_of(data[1:], _VALID_IN_JSON[sum(data[:1]) % len(SPOKEN)]))
 
 
 SPOKEN: Final = [*SCHEMAS]
@@ -305,6 +305,7 @@ _VALID_FIELDS: Final[dict[str, object]] = msgspec.json.decode(
 )
 VALID: Final = [{name: _VALID_FIELDS[name] for name in SCHEMAS[spoken].__struct_fields__} for spoken in SPOKEN]
 """For each schema an object that fits it, with all keys."""
+_VALID_IN_JSON: Final = [values_in_json(valid) for valid in VALID]
 
 
 def records_of(chunks: Iterable[bytes]) -> tuple[list[ControlRecord], str]:
@@ -528,10 +529,18 @@ def most_marks(safe: str) -> int:
 
 
 def url(data: bytes) -> None:
+    """A link is refused or has one meaning, which can be written; unencrypted, or pinned, only where it says so."""
+    said = data.decode(errors="surrogateescape")
     try:
-        server = parse_url(data.decode(errors="surrogateescape"))
+        server = parse_url(said)
     except LocalProtocolError:
         return
+    assert server.secure or said.strip().lower().startswith("tcrp://")
+    if server.fingerprint is not None:
+        assert server.secure
+        assert len(bytes.fromhex(server.fingerprint)) == 32
+        assert server.fingerprint == server.fingerprint.lower()
+        assert f"#fp={server.fingerprint}" in said.lower()
     assert server.host
     assert 0 <= server.tcp_port <= 65535
     assert 0 <= server.udp_port <= 65535
@@ -704,9 +713,9 @@ _ALL: Final = (
     Target(derived_write_datagram, 10_000_000, 600),
     Target(frames, 10_000_000, 300, _FRAMES),
     Target(sealed, 10_000_000, 1600, (b"\0\x0e" + bytes(31), b"\0\x0e" + bytes(1498), b"\0\x0e" + bytes(1499))),
-    Target(records, 10_000_000, 1000, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
+    Target(records, 10_000_000, 300, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
     Target(record_payload, 10_000_000, 400, _SPOKEN_PAYLOADS),
-    Target(record_object, 10_000_000, 60, tuple(bytes([number]) for number in range(len(SPOKEN)))),
+    Target(record_object, 10_000_000, 40, tuple(bytes([number]) for number in range(len(SPOKEN)))),
     Target(profile, 10_000_000, 48, (b"\x16\x03\x01\x02\x00\x01", classic.OCM_CREATE[:32])),
     Target(door_memo, 10_000_000, 64, (b"1\0" + bytes(32 + V4_SIZE), b"1\2" + bytes(32 + V6_SIZE), b"2" + bytes(16))),
     Target(certificate, 1_000_000, 600, (DER,)),
@@ -749,11 +758,15 @@ _ALL: Final = (
     Target(
         url,
         10_000_000,
-        100,
+        160,
         (
+            b"tcrps://[fe80::1%25eth0]:12345/%E9%83%A8%E5%B1%8B#fp=" + b"0123456789abcdef" * 4,
+            b"host.example:1/r#FP=" + b"0123456789ABCDEF" * 4,
+            b"tcrps://a#fp=" + b"0123456789ABCDEF" * 4,
             b"tcrp://[::1]:0/room%201?udp=9001&form=plain",
             b"localhost",
             b"localhost/\xbb",  # found by fuzzing: taken, though nothing can write it back
+            b"tc\nrp://localhost",  # found by fuzzing: taken for tcrp://
             b"localhost?udp=0111111",  # found by fuzzing: taken as port 111111
         ),
     ),

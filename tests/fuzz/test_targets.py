@@ -37,7 +37,7 @@ from ocm.protocol.wire.records import (
 from ocm.protocol.wire.size import Spelling, write_size
 from ocm.store import client_sqlite, sqlite_read
 from tests.fuzz import files, sessions, targets
-from tests.fuzz.pieces import object_of
+from tests.fuzz.pieces import object_of, values_in_json
 from tests.fuzz.targets import TARGETS, Target
 from tests.protocol.agent.scripted import text
 from tests.vectors.certificate import DER
@@ -70,7 +70,7 @@ def test_any_bytes_keep_the_property(target: Target, data: st.DataObject) -> Non
 
 @pytest.mark.parametrize("number", range(len(targets.SPOKEN)))
 def test_what_objects_are_made_of_is_read(number: int) -> None:
-    payload = object_of(b"", targets.VALID[number])
+    payload = object_of(b"", values_in_json(targets.VALID[number]))
     said = ControlRecord(*targets.SPOKEN[number], payload, payload).read()
     assert said is not None
     assert msgspec.to_builtins(said) == targets.VALID[number]

@@ -88,3 +88,18 @@ def test_a_value_that_cannot_be_is_damage_and_never_a_traceback(path: Path, dama
         contextlib.closing(SqliteState(path, worker=InlineWorker())) as again,
     ):
         again.load()
+
+
+@pytest.mark.parametrize("column", ["named SET secret", "posted SET body"])
+def test_what_is_told_of_damage_quotes_nothing_of_what_is_kept(path: Path, column: str) -> None:
+    state = SqliteState(path, worker=InlineWorker())
+    assert submit(state, [*ENTERED, *POSTED, Named(b"c" * 16, b"1" * 32, b"k" * 32)]) is None
+    state.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE {column} = CAST(? AS TEXT)", (b"\xffcanary",))
+    with (
+        pytest.raises(StateFailed, match="the file is damaged") as refused,
+        contextlib.closing(SqliteState(path, worker=InlineWorker())) as again,
+    ):
+        again.load()
+    assert "canary" not in str(refused.value)
