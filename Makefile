@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check docs tutorial fuzz campaign kill networks siege cover lock clean FORCE
+.PHONY: help setup demo test check docs tutorial fuzz campaign canaries kill networks siege cover lock clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ fuzz: $(VENV)/.fuzz  ## fuzz the readers of network bytes; FUZZ_ARGS go to tests
 
 campaign: $(VENV)/.project  ## the long randomised tests: state machines, a thousand stories, a million deliveries
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests -m campaign --timeout=3600 $(TEST_ARGS)
+
+canaries: $(VENV)/.project  ## run the tests with marked secrets, and look for these in all that is written
+	CANARIES=1 $(BIN)/python -m pytest -o log_level=DEBUG $(TEST_ARGS)
 
 kill: $(VENV)/.project  ## kill -9 servers and clients, fill their disks: real processes, about 8 minutes
 	$(BIN)/python -m tests.real.run servers

@@ -1,6 +1,6 @@
 """A transport of one's own in one file: real sockets, and a line for each stream and each datagram.
 
-A server or client takes any object with these four methods as its ``network=``. This one passes all of them on to the
+A server or client takes any object with these five methods as its ``network=``. This one passes all of them on to the
 sockets of ocm and looks at what arrives: TLS and sealed datagrams, so there is nothing but sizes to be seen. Another
 may use a radio, a tunnel or shared memory instead.
 
@@ -55,6 +55,9 @@ class Tracing:
 
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         return await self.below.resolve(host, port)
+
+    def source(self, destination: Address) -> Address | None:
+        return self.below.source(destination)
 
     def _traced(self, accept: Accept) -> Accept:
         def show(stream: Stream) -> StreamHandler:

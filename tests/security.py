@@ -141,6 +141,9 @@ class SecureNetwork:
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         return await self._below.resolve(host, port)
 
+    def source(self, destination: Address) -> Address | None:
+        return self._below.source(destination)
+
 
 class Below:
     """A stream below in the test's hands: what is written waits until the test moves it."""

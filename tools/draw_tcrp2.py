@@ -196,7 +196,8 @@ _NUMBERS: Final[Mapping[str, Mapping[str, str]]] = {
         "HELLO and AUTH, from the end of the handshake": _seconds(_LIMITS.hello_timeout_s),
         "silence of the server after which the client sends a PING": _seconds(pulse.SILENCE_S),
         "the same once the client has sent something": _seconds(pulse.UNANSWERED_S),
-        "wait for anything after a PING, then dial anew": _seconds(pulse.PONG_S),
+        "wait for anything after a PING, then dial another connection": _seconds(pulse.LATE_S),
+        "the same, then give this one up": _seconds(pulse.PONG_S),
     },
     "records": {
         "payload of a record before AUTH.2": _bytes(records.EARLY_PAYLOAD_SIZE_MAX),

@@ -29,16 +29,16 @@ from ocm.transport.batch import send_all
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
-LEAVE_TIMEOUT_S: Final = 2.0
-"""How long a server may take to hear that we are out of rooms we were about to enter."""
+GIVE_BACK_TIMEOUT_S: Final = 2.0
+"""How long a server may take to hear that we do not want seats that we asked for."""
 REMEMBER_AFTER_S: Final = 1.0
 """How long after something was read that is stored, at the latest."""
 SLEPT_S: Final = 5.0
 """Wall clock ahead of the loop's by so much: the machine slept (TCRP/2 section 5)."""
 STORE_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
 """How long a state that could not be written is left alone; the last one repeats."""
-_LOOK_S: Final = 5.0
-"""How often the two clocks are compared."""
+_LOOK_S: Final = 1.0
+"""How often the two clocks are compared, and our address with what it was."""
 _WRITE_SIZE: Final = 32_768
 """Bytes of frames written at a time."""
 
@@ -162,6 +162,10 @@ class Agency:
         self._watch: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
         self._ahead_s = 0.0
+        self._server: Address | None = None
+        """Where the last connection goes."""
+        self._source: Address | None = None
+        """Our own address on the way there."""
         self._dialling: asyncio.Task[None] | None = None
         self._settling = False
         self._is_due = False
@@ -199,7 +203,7 @@ class Agency:
         self._rooms[room.name] = room
         if self._watch is None:
             self._ahead_s = self._clock() - self.now_s()
-            self._look_at_clock()
+            self._look_around()
         machine = self.agent.room(room.name)
         self.settle()
         return machine
@@ -387,19 +391,23 @@ class Agency:
         self._timer = self._armed_s = None
         self.hear(lambda: self.agent.handle_timeout(now_s=self.now_s()))
 
-    def _look_at_clock(self) -> None:
-        """See whether the machine slept: its wall clock went on, and the loop's did not."""
+    def _look_around(self) -> None:
+        """See whether the machine slept, so that its wall clock went on and the loop's did not, or has moved."""
         ahead_s = self._clock() - self.now_s()
         if ahead_s - self._ahead_s > SLEPT_S:
             self.hear(lambda: self.agent.woke(now_s=self.now_s()))
         self._ahead_s = ahead_s
-        self._watch = self._loop.call_later(_LOOK_S, self._look_at_clock)
+        source = None if self._server is None else self._network.source(self._server)
+        if source is not None and source != self._source:
+            self._source = source
+            self.hear(lambda: self.agent.moved(now_s=self.now_s()))
+        self._watch = self._loop.call_later(_LOOK_S, self._look_around)
 
     # --- connecting -------------------------------------------------------------------------------------
 
     async def _dial(self) -> None:
         try:
-            await self._dialler.dial(prepare=self._open_port, accept=self._opened)
+            await self._dialler.dial(prepare=self._open_port, accept=self._opened, within_s=self.agent.patience_s)
         except TimeoutError as error:  # a packet may be lost: who waits to get in goes on waiting
             self.failure = ConnectFailed(str(error))
             self.agent.dial_failed(now_s=self.now_s())
@@ -423,6 +431,7 @@ class Agency:
     def _opened(self, stream: SecureStream) -> StreamHandler:
         """Begin a session. Datagrams go where the stream goes, to the port that the server names."""
         host, _ = split_address(stream.remote)
+        self._server, self._source = stream.remote, self._network.source(stream.remote)
         session = self.agent.opened(
             server_key=stream.server_key, server_address=partial(make_address, host), now_s=self.now_s()
         )
@@ -472,7 +481,7 @@ class Agency:
     async def _wait_for_leaves(self) -> None:
         """Wait until the server knows of the rooms that we were about to enter and do not want any more."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT_S):
                 while self.agent.is_leaving and self.agent.connection is Reach.CONNECTED:
                     self._settled.clear()
                     await self._settled.wait()

@@ -23,7 +23,7 @@ from ocm.transport.base import (
 )
 
 CONNECT_TIMEOUT_S: Final = 10.0
-"""How long a connection and its handshake may take, for each address of the server."""
+"""How long a connection and its handshake may take, where nobody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,20 @@ class Dialler:
         """What makes the server's key acceptable: the pin, where the URL has one."""
         return Authorities(self.url.host) if self.url.fingerprint is None else Pinned(self.url.fingerprint)
 
-    async def dial(self, *, prepare: Callable[[Address], Awaitable[None]], accept: SecureAccept) -> None:
+    async def dial(
+        self,
+        *,
+        prepare: Callable[[Address], Awaitable[None]],
+        accept: SecureAccept,
+        within_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
         """Connect to one address after the other until one is the server's; ``accept`` gets the secure stream.
 
         Args:
             prepare: awaited before each address is tried.
             accept: called once the stream is secure, as ``ClientSecurity`` does. It may be called although this is
                 cancelled at the same moment; the stream is then lost at once.
+            within_s: how long a connection and its handshake may take, for each address of the server.
 
         Raises:
             ServerUntrusted: the server's key is not the one it should be.
@@ -59,7 +66,7 @@ class Dialler:
         failure: TransportClosed | None = None
         for address in await self.network.resolve(self.url.host, self.url.tcp_port):
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                async with asyncio.timeout(within_s):
                     await prepare(address)
                     await self._secure(address, accept)
                 return

@@ -35,12 +35,13 @@ WAIT_S: Final = 1.0
 """When to ask again for what the server cannot do just now."""
 
 
-def seated(request: Entering, link: ModernLink, *, start: int, resumed: bool, is_short: bool) -> Seated:
+def seated(request: Entering, link: ModernLink, *, handle: int, start: int, resumed: bool, is_short: bool) -> Seated:
     """Tell a member where it is. One that is gone learns nothing of who is there now.
 
     Args:
         request: what it asked.
-        link: its door, which speaks through a session.
+        link: its door.
+        handle: what its session calls the room.
         start: the entry behind which it goes on.
         resumed: whether it was a member before.
         is_short: whether it has to ask MEMBERS who is there.
@@ -53,7 +54,7 @@ def seated(request: Entering, link: ModernLink, *, start: int, resumed: bool, is
     return Seated(
         id=request.id,
         member=link.member_id,
-        handle=link.handle,
+        handle=handle,
         log=link.log_id.hex(),
         head=link.head,
         oldest=log.oldest,

@@ -17,7 +17,7 @@ from ocm.errors import RemoteProtocolError
 from ocm.protocol.address import Address
 from ocm.protocol.answers import WAIT_S, read_back, seated, tell_members
 from ocm.protocol.entry import Access, Identity, Kept, KeptMember, KeptRoom, Lifetime, Policy, Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Seating, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Reseating, Seating, Turn
 from ocm.protocol.identities import Identities
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Link
@@ -118,6 +118,8 @@ class Reception:
         self.counters = ReceptionCounters()
         self.sessions: dict[bytes, ModernSession] = {}
         """Those that are open, by client id."""
+        self._heirs: dict[bytes, ModernSession] = {}
+        """The next ones of clients that have one, by client id, until the client has a seat in it."""
         self._hub = hub
         self._limits = limits
         self._server_key = server_key
@@ -137,12 +139,12 @@ class Reception:
         """Know everybody that a journal remembers; members of open rooms come after, by ``restore_link``."""
         self._identities.restore(kept.identities, now_s=now_s)
         for room in kept.rooms:
-            if room.closed:
-                log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
-                for member in room.members:
-                    link = self.restore_link(room, member, log)
-                    if link is not None:
-                        self._seats.let_read_on(link, room.last_seq, now_s=now_s)
+            gone = (*room.former, *room.members) if room.closed else room.former
+            log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
+            for member in gone:
+                link = self.restore_link(room, member, log)
+                if link is not None:
+                    self._seats.let_read_on(link, member.left_seq or room.last_seq, now_s=now_s)
 
     def restore_link(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> ModernLink | None:
         """Make a member's door again; None: it is not one of TCRP/2."""
@@ -150,7 +152,7 @@ class Reception:
         if client is None:
             return None
         link = ModernLink(client, room.name, member.name, mark=member.mark, answers=member.answers)
-        link.settle_in(log, log_id=room.log_id, policy=room.policy, member_id=member.id, joined_seq=room.last_seq)
+        link.settle_in(log, log_id=room.log_id, policy=room.policy, member_id=member.id, joined_seq=member.joined_seq)
         self._seats.add(link)
         return link
 
@@ -171,6 +173,7 @@ class Reception:
     def receive_data(self, session: ModernSession, data: bytes, *, now_s: float) -> list[Knocking]:
         """Take decrypted bytes of a session; return who is to be let in, or not."""
         knocks: list[Knocking] = []
+        is_known = session.channel is not None
         for event in session.events(data, now_s=now_s):
             self._take([session], now_s)  # what was said before it was asked for
             knocking = self._on_event(session, event, now_s)
@@ -178,6 +181,8 @@ class Reception:
                 knocks.append(knocking)
         self.stir(session)
         self._after([session], now_s)
+        if is_known:
+            self._succeed([session], now_s)
         return knocks
 
     def receive_batch(self, batch: Iterable[tuple[bytes, Address]], *, now_s: float) -> None:
@@ -197,6 +202,7 @@ class Reception:
             else:
                 self.counters.not_opened += 1
         self._after(touched, now_s)
+        self._succeed(touched, now_s)
 
     def stream_lost(self, session: ModernSession, *, now_s: float) -> None:
         """Hear that a session's TLS connection is gone."""
@@ -289,6 +295,8 @@ class Reception:
                     self._seats.forget(link)  # who left by its own words knows
                 else:
                     self._seats.let_read_on(link, entry.seq, now_s=now_s)
+            case Reseating():
+                return False  # a modern member's door is moved from session to session
             case Recognized(identity):
                 self._recognize(identity, now_s)
             case _:
@@ -342,15 +350,30 @@ class Reception:
         claim = self._identities.recognized(identity, now_s=now_s)
         if claim is None:
             return
-        before = self.sessions.get(claim.client)
-        if before is not None:
-            before.close(CloseCode.REPLACED, "another session of this client has begun")
-            self._unlist(before, now_s)
         session = claim.session
         session.known(
             client=claim.client, resumed=claim.resumed, secret=claim.secret, udp_port=self.udp_port, now_s=now_s
         )
-        self.sessions[claim.client] = self._connections[session.connection_id] = session
+        self._connections[session.connection_id] = session
+        heir = self._heirs.get(claim.client)
+        if heir is not None:
+            self._replace(heir, now_s)
+        if claim.client in self.sessions:
+            self._heirs[claim.client] = session
+        else:
+            self.sessions[claim.client] = session
+
+    def _succeed(self, sessions: Iterable[ModernSession], now_s: float) -> None:
+        """Hear something in sessions: where a client has a seat in its new one, or none to lose, the former ends."""
+        for session in sessions:
+            if self._heirs.get(session.client) is session:
+                before = self.sessions[session.client]
+                if session.links or not before.links:
+                    self._replace(before, now_s)
+
+    def _replace(self, session: ModernSession, now_s: float) -> None:
+        session.close(CloseCode.REPLACED, "another session of this client has begun")
+        self._unlist(session, now_s)
 
     def _knock(self, session: ModernSession, request: Entering) -> Knocking | None:
         try:
@@ -400,22 +423,21 @@ class Reception:
 
     def _attach(self, session: ModernSession, request: Entering, link: ModernLink, *, resumed: bool) -> None:
         """Let a seated member, which no session speaks for or this one, speak; tell it where it is."""
-        member, log = link.member, link.log
-        assert log is not None, "it is seated"
-        if isinstance(request, Join) and request.log == link.log_id.hex():
-            last = request.last
-        else:
-            last = log.head if resumed else link.joined_seq
-        _, start = session.seat(link, last=last, lowest_id=request.lowest)
+        member = link.member
+        knows = isinstance(request, Join) and request.log == link.log_id.hex()
+        # Who knows of no log, and is a member, may never have heard so; what was said since is news to it.
+        last = request.last if isinstance(request, Join) and knows else link.read_up_to
+        handle, start = session.seat(link, last=last, lowest_id=request.lowest)
         if member is not None:
             member.hear(math.inf)
         session.requests -= 1
-        session.reply(_op_of(request), seated(request, link, start=start, resumed=resumed, is_short=session.is_crowded))
+        answer = seated(request, link, handle=handle, start=start, resumed=resumed, is_short=session.is_crowded)
+        session.reply(_op_of(request), answer)
 
     # --- requests ---------------------------------------------------------------------------------------
 
     def _ask(self, session: ModernSession, op: Op, request: Asking, now_s: float) -> None:
-        link = session.links.get(request.handle)
+        link = session.link(request.handle)
         member = None if link is None else link.member
         if link is None or member is None:
             self._refuse(session, op, request.id, Refusal.NOT_FOUND)
@@ -482,7 +504,7 @@ class Reception:
 
     def _end(self, session: ModernSession, now_s: float) -> None:
         """A session is over: its members may come back. Idempotent."""
-        if self._unlist(session, now_s):
+        if self._unlist(session, now_s) and session.client not in self.sessions:
             self._remember(self._identities.parted(session.client, now_s=now_s))
 
     def _unlist(self, session: ModernSession, now_s: float) -> bool:
@@ -491,11 +513,16 @@ class Reception:
         if self._connections.get(session.connection_id) is not session:
             return False
         del self._connections[session.connection_id]
-        del self.sessions[session.client]
+        heir = self._heirs.pop(session.client, None)
+        if heir is not session:
+            del self.sessions[session.client]
         for link in list(session.links.values()):
             session.unseat(link)
             if link.member is not None:
                 self._hub.lose(link.member, now_s=now_s)
+        if heir is not None and heir is not session:
+            self.sessions[session.client] = heir
+            heir.take_seats()
         return True
 
 

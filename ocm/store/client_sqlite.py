@@ -11,14 +11,17 @@ import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
 
 from ocm.errors import StateFailed, StateLocked
 from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
+from ocm.protocol.wire.records import UInt53
 from ocm.store.base import Stored
 from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
-from ocm.store.schema import FAULTS, Schema
+from ocm.store.schema import FAULTS, Schema, damaged, row_as
 from ocm.store.worker import ThreadWorker, Worker
 
 STATE_SCHEMA: Final = Schema(
@@ -175,13 +178,31 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
             run("UPDATE room SET last = max(last, ?) WHERE name = ?", (seq, room))
 
 
+class _RoomRow(NamedTuple):
+    name: str
+    log_id: bytes
+    last: UInt53
+    mark: UInt53
+    sent_up_to: UInt53
+
+
+class _PostedRow(NamedTuple):
+    room: str
+    message_id: UInt53
+    kind: Annotated[int, msgspec.Meta(ge=0, lt=256)]
+    body: bytes
+
+
 def _read(connection: sqlite3.Connection) -> Memory:
     memory = Memory()
     for row in connection.execute("SELECT client, secret, server FROM named"):
-        memory.named = Named(*row)
-    for name, *counts in connection.execute("SELECT name, log_id, last, mark, sent_up_to FROM room ORDER BY id"):
-        memory.rooms[name] = RoomMemory(*counts)
+        memory.named = row_as(Named, row)
+    for row in connection.execute("SELECT name, log_id, last, mark, sent_up_to FROM room ORDER BY id"):
+        room = row_as(_RoomRow, row)
+        memory.rooms[room.name] = RoomMemory(*room[1:])
     for row in connection.execute("SELECT room, message_id, kind, body FROM posted ORDER BY room, message_id"):
-        posted = Posted(*row)
+        posted = Posted(*row_as(_PostedRow, row))
+        if posted.room not in memory.rooms:
+            raise damaged("a message to no room")
         memory.rooms[posted.room].posted[posted.message_id] = posted
     return memory

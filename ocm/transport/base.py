@@ -312,3 +312,10 @@ class Network(Protocol):
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         """Addresses of a host name, best first. Raises ``ConnectFailed`` when there is none."""
         ...
+
+    def source(self, destination: Address) -> Address | None:
+        """Return the address of ours, with port 0, from which what goes to ``destination`` leaves now.
+
+        None: there is no way there. It sends nothing and waits for nothing.
+        """
+        ...

@@ -99,6 +99,10 @@ class MemoryNetwork:
         except LocalProtocolError as error:
             raise ConnectFailed(f"no such host name: {host}") from error
 
+    def source(self, destination: Address) -> Address | None:
+        """Return this host's address (see ``Network.source``)."""
+        return self._here
+
     async def _claim(self, kind: Kind, host: str | None, port: int) -> Address:
         if host is not None and host not in _WILDCARDS:
             (found,) = await self.resolve(host, 0)

@@ -422,6 +422,10 @@ class SimNetwork:
         except LocalProtocolError as error:
             raise ConnectFailed(f"no such host name: {host}") from error
 
+    def source(self, destination: Address) -> Address | None:
+        """Return this host's address (see ``Network.source``)."""
+        return self._here.address(0)
+
     async def _claim(self, protocol: Protocol, host: str | None, port: int) -> int:
         assert self._world.loop.is_running(), "after it is asked for, no port of an older loop is taken"
         if host is not None and not self._is_ours(plain((await self.resolve(host, 0))[0])):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from ocm.errors import AddressInUse, LocalProtocolError, TransportClosed
-from ocm.protocol.address import Address, make_address
+from ocm.protocol.address import V6_SIZE, Address, make_address
 from ocm.transport import pktinfo, tcp
 from ocm.transport.base import Accept, Batch, DatagramPort, Stream, StreamListener
 from ocm.transport.sockaddr import from_sockaddr, to_sockaddr
@@ -80,6 +80,16 @@ class SocketNetwork:
         except (OSError, ValueError) as error:
             raise tcp.connect_failed(host, port, error) from error
         return list(dict.fromkeys(from_sockaddr(sockaddr) for *_, sockaddr in found))
+
+    def source(self, destination: Address) -> Address | None:
+        """Ask the system's routes (see ``Network.source``)."""
+        family = socket.AF_INET6 if len(destination) == V6_SIZE else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect(to_sockaddr(destination))  # of a datagram socket: nothing is sent
+                return bytes(2) + from_sockaddr(sock.getsockname())[2:]
+        except OSError:
+            return None
 
     async def _candidates(self, host: str | None, port: int) -> Sequence[Address]:
         if host is None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 
+from ocm.protocol.agent.room import MISSED_S
 from ocm.protocol.entry import Kind, Lifetime, Policy
 from ocm.protocol.events import (
     Delivery,
@@ -18,10 +19,13 @@ from ocm.protocol.events import (
     RoomClosed,
 )
 from ocm.protocol.limits import Limits
+from ocm.protocol.link.modern_session import HEAD_AFTER_S
 from ocm.protocol.session.channel import LARGE_SIZE_MAX
 from ocm.protocol.session.publishing import Status
+from ocm.protocol.session.pulse import LATE_S
 from ocm.protocol.wire.frames import BODY_SIZE_MAX
 from tests.campaign.checks import Checks
+from tests.campaign.roaming import SILENCE_MAX_S, travel
 from tests.campaign.world import ROOM, SERVER, Person, World
 
 E = TypeVar("E")
@@ -386,6 +390,51 @@ def test_roaming_every_two_seconds_for_a_minute() -> None:
     stage.pass_s(60.0)
     stage.checks.settle(within_s=10.0)
     assert heard(stage.aiko) == [f"from the train {number}" for number in range(120)]
+    stage.checks.finish()
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_roaming_every_two_seconds_keeps_talking(seed: int, told: bool) -> None:
+    """Also where TCP connections of the old address break nothing and say nothing any more."""
+    travelled = travel(seed, told=told)
+    assert travelled.to_receipt_s < SILENCE_MAX_S
+    assert travelled.to_arrival_s < SILENCE_MAX_S
+
+
+def test_what_is_too_large_for_a_datagram_comes_though_its_connection_seems_to_be_there() -> None:
+    """Nobody tells the client that TLS carries nothing any more: it misses an entry that others are behind."""
+    stage = Stage()
+    stage.world.move("bob", told=False)
+    stage.bob.post("from elsewhere")
+    stage.pass_s(0.5)
+    stage.aiko.post("x" * 5000)
+    stage.aiko.post("behind it")
+    stage.pass_s(MISSED_S + LATE_S + 1.0)
+    assert heard(stage.bob) == ["x" * 5000, "behind it"]
+    stage.world.move("bob", told=False)
+    stage.bob.post("from elsewhere again")
+    stage.pass_s(0.5)
+    stage.aiko.post("y" * 5000)
+    stage.pass_s(HEAD_AFTER_S + MISSED_S + LATE_S + 1.5)
+    assert heard(stage.bob)[2:] == ["y" * 5000], "where none is behind it, HEAD tells"
+    stage.checks.finish()
+
+
+def test_a_seat_that_is_promised_and_never_heard_of_costs_no_time() -> None:
+    """TLS says nothing any more when JOIN.2 is on its way: the former session goes on in datagrams."""
+    stage = Stage()
+    for pipe in stage.bob.pipes():
+        pipe.break_up()
+    while not any(session.promised for session in stage.world.server.sessions):
+        stage.pass_s(0.0001)
+    stage.world.move("bob", told=False)
+    stage.aiko.post("are you there")
+    stage.bob.post("I am")
+    stage.pass_s(1.0)
+    assert "are you there" in heard(stage.bob)
+    assert "I am" in heard(stage.aiko)
+    stage.pass_s(10.0)
     stage.checks.finish()
 
 

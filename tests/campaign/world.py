@@ -55,7 +55,7 @@ class Pipe:
         self.clogged = False
         """Whether nothing gets through, and who writes is told to wait."""
         self.severed = False
-        """Whether packets come and go no more, and no end is told."""
+        """Whether one end is gone or elsewhere: nothing gets through any more, and no end is told."""
 
     def send(self, source: str, data: bytes) -> None:
         if self.broken or not data:
@@ -106,7 +106,7 @@ class Pipe:
         world.at(world.now_s + wait_s, partial(self._try, source, segment, tries + 1))
 
     def _arrive(self, source: str, segment: list[object]) -> None:
-        if self.broken:
+        if self.broken or (self.severed and source == SERVER):
             return
         segment[1] = True
         waiting = self._waiting[source]
@@ -144,6 +144,11 @@ class Server:
         self._submit(self.hub.restore(kept, self._restore, now_s=world.now_s))
         self._hub_s: float | None = None
         self._rearm()
+
+    @property
+    def sessions(self) -> list[ModernSession]:
+        """Those that are there."""
+        return list(self._pipes)
 
     def _restore(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> Link | None:
         return self.reception.restore_link(room, member, log)
@@ -375,6 +380,12 @@ class Person:
             self.agent.woke(now_s=self.now_s)
             self.settle()
 
+    def notice(self) -> None:
+        """Its driver sees that the machine has another address."""
+        if self.agent is not None:
+            self.agent.moved(now_s=self.now_s)
+            self.settle()
+
     def read_on(self) -> None:
         self.reads = True
         self.settle()
@@ -574,12 +585,22 @@ class World:
         self._hosts[address] = name
         return address
 
-    def move(self, name: str) -> None:
-        """Give a host another address; its TLS connections break."""
+    def move(self, name: str, *, told: bool = True, noticed: bool = False) -> None:
+        """Give a host another address.
+
+        Args:
+            name: whose.
+            told: whether its TLS connections break; else they only seem to be there.
+            noticed: whether its client looks for its address once a second.
+        """
         self._moves[name] = self._moves.get(name, 0) + 1
-        person = self.people[name]
-        for pipe in person.pipes():
-            pipe.break_up()
+        for pipe in self.people[name].pipes():
+            if told:
+                pipe.break_up()
+            else:
+                pipe.severed = True
+        if noticed:
+            self.at(self.now_s + self.draws.fraction(), self.people[name].notice)
 
     def send_datagram(
         self, source: str, destination: Address, data: bytes, *, sent_from: Address | None = None
@@ -612,12 +633,17 @@ class World:
         self._deliver(name, self.address_of(name), data, source)
 
     def open_pipe(self, person: Person, opened: Callable[[Pipe | None], None]) -> None:
-        """Three round trips, with what is lost sent again; None where nobody answers."""
-        started_s = self.now_s
+        """Three round trips, with what is lost sent again; None where nobody answers, or not where it was asked."""
+        move = self._moves.get(person.name, 0)
+        assert person.agent is not None, "it dials"
+        give_up_s = self.now_s + person.agent.patience_s
 
         def attempt(left: int, tries: int) -> None:
-            if self.now_s - started_s > 10.0:
+            if self.now_s > give_up_s:
                 opened(None)
+                return
+            if self._moves.get(person.name, 0) != move:
+                self.at(give_up_s + 0.001, partial(attempt, left, tries))
                 return
             _, there = self.links.send(person.name, SERVER, 200, now_ns=self.now_ns, kind="tcp")
             _, back = self.links.send(SERVER, person.name, 200, now_ns=self.now_ns, kind="tcp")
@@ -633,6 +659,9 @@ class World:
                 opened(None)
 
         def done() -> None:
+            if self._moves.get(person.name, 0) != move:
+                self.at(give_up_s, partial(opened, None))
+                return
             if not self.server.alive:
                 opened(None)
                 return

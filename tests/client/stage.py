@@ -83,6 +83,9 @@ class Machine:
     async def resolve(self, host: str, port: int) -> Sequence[Address]:
         return await self._host.resolve(host, port) if self.addresses is None else self.addresses
 
+    def source(self, destination: Address) -> Address | None:
+        return self._host.source(destination)
+
     def cut(self) -> None:
         """Break every connection, as a network does that goes away."""
         for stream in self.streams:

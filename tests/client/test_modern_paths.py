@@ -13,7 +13,9 @@ import pytest
 import ocm
 from ocm import Connection, ConnectionChanged, Delivery, Message, PathKind
 from ocm.environment import SIMULATION, Environment
+from ocm.protocol.address import Address, make_address
 from ocm.testing import Network
+from ocm.transport.sim import SimNetwork
 from tests.modern import AIKO, URL, Listener, simulated, sitting, until, way
 
 
@@ -189,6 +191,33 @@ async def test_a_machine_that_slept_looks_at_once_whether_its_ways_are_still_the
         assert way(both.room) is PathKind.UDP
         await both.talk(3)
         await both.all_is_well()
+
+
+@simulated
+async def test_who_only_listens_shows_its_new_address_at_once(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can know of it: what is said to the old one is lost."""
+    source = SimNetwork.source
+    moved = False
+
+    def elsewhere(self: SimNetwork, destination: Address) -> Address | None:
+        return make_address("10.9.9.9", 0) if moved else source(self, destination)
+
+    monkeypatch.setattr(SimNetwork, "source", elsewhere)
+    async with pair(network) as both:
+        await until(lambda: way(both.room) is PathKind.UDP)
+        await asyncio.sleep(5)
+        for shows in (False, True):
+            moved, start_s = shows, network.now_s
+            await asyncio.sleep(1.5)
+            sent = {
+                one.kind.split()[0]
+                for one in network.timeline.of("ben")
+                if start_s < one.time_s and "ben" in one.source
+            }
+            assert sent == ({"tcp", "udp"} if shows else set())
+        assert way(both.room) is PathKind.UDP
 
 
 @simulated

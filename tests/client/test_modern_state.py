@@ -211,6 +211,23 @@ async def test_a_durable_server_comes_back_with_rooms_members_and_history(networ
 
 
 @simulated
+async def test_who_was_removed_and_could_not_hear_so_before_the_server_went_hears_it_from_the_next(
+    network: Network, tmp_path: Path
+) -> None:
+    where = "tcrps://[::]:4000"
+    async with AsyncExitStack() as stack:
+        async with ocm.serve(where, data_dir=tmp_path) as server:
+            hosted = await stack.enter_async_context(sitting(server.url, "aiko", create=True))
+            room = await stack.enter_async_context(sitting(server.url, "ben"))
+            network.cut("ben")
+            await hosted.kick("ben")
+        network.heal("ben")
+        async with ocm.serve(where, data_dir=tmp_path):
+            assert (await rest(room))[-1] == ocm.Removed(ocm.Reason.KICKED)
+            assert await hosted.fetch_members() == ("aiko",)
+
+
+@simulated
 async def test_members_are_told_that_a_server_stops_for_good(network: Network) -> None:
     async with AsyncExitStack() as stack:
         async with ocm.serve(URL) as server:

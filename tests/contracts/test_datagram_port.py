@@ -669,6 +669,10 @@ async def test_a_name_resolves_to_addresses_and_a_number_to_itself(bench: Bench)
     assert all(is_loopback(address) and port_of(address) == 9001 for address in found)
 
 
+async def test_it_knows_from_which_address_of_ours_things_leave(bench: Bench) -> None:
+    assert bench.network.source(make_address(bench.address, 9001)) == make_address(bench.address, 0)
+
+
 @pytest.mark.parametrize("host", ["no such name.invalid", "a" * 70 + ".invalid", ""])
 async def test_a_name_without_addresses_fails(bench: Bench, host: str) -> None:
     with pytest.raises(ConnectFailed, match="no such host name"):

@@ -121,7 +121,7 @@ def test_the_old_secret_is_good_until_the_new_one_is_stored() -> None:
     second.stored()
     assert not resumed(Client(desk, "third").authenticate(first))
     assert resumed(Client(desk, "fourth").authenticate(second))
-    assert first.closed == second.closed == CloseCode.REPLACED
+    assert first.closed == CloseCode.REPLACED
 
 
 def test_the_first_secret_of_all_may_be_said_to_be_stored() -> None:
@@ -144,16 +144,45 @@ def test_a_secret_that_is_stored_while_another_session_begins_is_what_the_client
     assert resumed(Client(desk, "fourth").authenticate(second))
 
 
-def test_a_second_session_ends_the_first_before_it_is_answered() -> None:
+def test_a_second_session_ends_the_first_when_it_is_heard_and_not_before() -> None:
+    """Its answer may be lost with the connection: then the client goes on with what it has."""
     desk = Desk(patient=True)
     alice = Client(desk, "alice").authenticate()
     desk.commit()
     again = Client(desk, "again").authenticate(alice)
-    assert alice.closed is None
     desk.commit()
-    assert alice.closed == CloseCode.REPLACED
     assert resumed(again)
+    assert alice.closed is None
+    assert list(desk.reception.sessions.values()) == [alice.session]
+    again.stored()
+    assert alice.closed == CloseCode.REPLACED
     assert list(desk.reception.sessions.values()) == [again.session]
+
+
+def test_a_third_session_ends_the_second_of_which_nothing_was_heard() -> None:
+    desk = Desk()
+    alice = known(desk, "alice")
+    second = Client(desk, "second").authenticate(alice)
+    third = Client(desk, "third").authenticate(alice)
+    assert (alice.closed, second.closed, third.closed) == (None, CloseCode.REPLACED, None)
+    third.stored()
+    assert alice.closed == CloseCode.REPLACED
+    assert list(desk.reception.sessions.values()) == [third.session]
+
+
+def test_the_end_of_one_of_two_sessions_is_not_the_end_of_the_clients() -> None:
+    desk = Desk()
+    alice = known(desk, "alice")
+    second = Client(desk, "second").authenticate(alice)
+    written = desk.ledger.commits
+    second.lose_stream()
+    assert list(desk.reception.sessions.values()) == [alice.session]
+    third = Client(desk, "third").authenticate(alice)
+    alice.lose_stream()
+    assert list(desk.reception.sessions.values()) == [third.session]
+    assert desk.ledger.commits == written + 1, "the third's secret: nobody has parted"
+    desk.now_s += 2 * DAY_S
+    assert resumed(Client(desk, "fourth").authenticate(third))
 
 
 def test_who_hung_up_before_it_was_answered_ends_nobody() -> None:
@@ -226,6 +255,8 @@ def test_the_journal_is_told_how_long_to_keep_whom() -> None:
 
     assert until_s() == 30 * DAY_S
     again = Client(desk, "again").authenticate(alice)
+    again.stored()
+    assert alice.closed == CloseCode.REPLACED
     assert until_s() == 30 * DAY_S, "the session that was replaced is not the end of the client's"
     again.lose_stream()
     assert until_s() == DAY_S

@@ -260,6 +260,38 @@ def test_a_seat_whose_answer_was_lost_is_taken_by_the_next_session() -> None:
     assert len(desk.hub.members("lobby")) == 2
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_was_said_since_a_join_whose_answer_was_lost_is_read(crashes: bool) -> None:
+    desk = Desk()
+    alice = seat(desk, "lobby", "alice")[0]
+    bob = known(desk, "bobby")
+    desk.patient = True
+    bob.write(bob.join_record("lobby"))
+    bob.lose_stream()
+    desk.commit()
+    desk.patient = False
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"welcome"))
+    if crashes:
+        desk.crash()
+    back = again(desk, bob)
+    answer = back.join("lobby")
+    assert isinstance(answer, Seated)
+    assert (answer.start, answer.head) == (2, 3)
+    assert back.texts() == ["welcome"]
+
+
+def test_what_was_read_does_not_come_again_to_who_asks_again_without_knowing_the_log() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"read"), Publish(alice.handles["lobby"], 2, 0, b"unread"))
+    assert bob.texts() == ["read", "unread"]
+    tell(bob, "lobby", 3)
+    back = again(desk, bob)
+    back.join("lobby")
+    tell(back, "lobby", back.last(Seated).start)
+    assert back.texts() == ["unread"]
+
+
 def test_a_seat_that_nobody_comes_back_for_is_given_up() -> None:
     desk = Desk()
     seat(desk, "lobby", "host")
@@ -282,11 +314,99 @@ def test_asking_again_with_a_second_session_while_the_first_waits() -> None:
     alice.write(alice.join_record("lobby"))
     back = again(desk, alice)
     desk.commit()
-    assert alice.closed == CloseCode.REPLACED
     back.write(back.join_record("lobby"))
     desk.commit()
+    assert alice.last(Seated).member == back.last(Seated).member
     assert back.last(Seated).resumed
     assert len(desk.hub.members("lobby")) == 2
+    tell(back, "lobby", back.last(Seated).start)
+    assert alice.closed == CloseCode.REPLACED
+
+
+# --- one session after another ------------------------------------------------------------------------------
+
+
+def hand_over(desk: Desk) -> tuple[Client, Client, Client]:
+    """A host, and alice, who has been promised her seat in another session."""
+    host, alice = seat(desk, "lobby", "host", "alice")
+    back = again(desk, alice)
+    seated = back.join("lobby", log=alice.all(Seated)[0].log, last=2)
+    assert isinstance(seated, Seated)
+    assert (seated.resumed, seated.start, seated.head) == (True, 2, 2)
+    return host, alice, back
+
+
+def test_a_seat_is_left_when_the_client_shows_that_it_knows_the_new_one() -> None:
+    """Until then its former session speaks for it: the answer may never come."""
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    host.say(Publish(host.handles["lobby"], 1, 0, b"who hears this?"))
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"I do"))
+    assert alice.closed is None
+    assert alice.texts() == ["who hears this?", "I do"]
+    assert back.texts() == []
+    tell(back, "lobby", 2)
+    assert alice.closed == CloseCode.REPLACED
+    assert back.texts() == ["who hears this?", "I do"], "all behind what it asked for"
+    back.say(Publish(back.handles["lobby"], 1, 0, b"I do"), Publish(back.handles["lobby"], 2, 0, b"still"))
+    assert host.texts() == ["who hears this?", "I do", "still"]
+    assert desk.hub.members("lobby")[-1].lost_s is None
+
+
+@pytest.mark.parametrize("by_request", [False, True])
+def test_a_message_or_a_request_shows_it_as_well(by_request: bool) -> None:
+    desk = Desk()
+    _, alice, back = hand_over(desk)
+    if by_request:
+        assert isinstance(back.ask(Op.MEMBERS, Members, handle=back.handles["lobby"]), MemberPage)
+    else:
+        back.say(Publish(back.handles["lobby"], 1, 0, b"me"))
+    assert alice.closed == CloseCode.REPLACED
+
+
+def test_a_seat_that_was_promised_is_taken_when_the_former_session_ends() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    alice.lose_stream()
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert back.texts() == ["here"]
+    assert desk.hub.members("lobby")[-1].lost_s is None
+
+
+def test_a_promise_ends_with_its_session() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    back.lose_stream()
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert alice.texts() == ["here"]
+    third = again(desk, back)
+    third.join("lobby", last=2)
+    tell(third, "lobby", third.last(Seated).start)
+    assert alice.closed == CloseCode.REPLACED
+
+
+def test_who_asks_again_has_the_later_seat() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    first = back.handles["lobby"]
+    back.join("lobby", last=2)
+    back.say(Received(first, 2, 256))
+    assert alice.closed is None, "that handle names nothing any more"
+    tell(back, "lobby", 2)
+    assert alice.closed == CloseCode.REPLACED
+    host.say(Publish(host.handles["lobby"], 1, 0, b"here"))
+    assert [one.room for one in back.heard()] == [back.handles["lobby"]]
+
+
+def test_a_seat_in_a_room_that_ended_meanwhile_says_so() -> None:
+    desk = Desk()
+    host, alice, back = hand_over(desk)
+    kicked = next(row.id for row in host.all(Seated)[0].members) + 1
+    host.ask(Op.KICK, Kick, handle=host.handles["lobby"], member=kicked)
+    assert last_said(alice)[0] is Kind.LEAVE
+    tell(alice, "lobby", 3)
+    tell(back, "lobby", 2)
+    assert last_said(back)[0] is Kind.LEAVE
 
 
 def test_a_member_has_one_name() -> None:
@@ -448,7 +568,7 @@ def test_after_a_restart_everybody_comes_back_to_its_seat() -> None:
     assert back.published() == [(1, 0)], "it is answered from what the journal remembers"
     assert [row.flags for row in answer.members] == [0, 2]
     other = again(desk, bob)
-    other.join("lobby")
+    other.join("lobby", log=alice.last(Seated).log, last=3)
     back.say(Publish(back.handles["lobby"], 2, 0, b"after"))
     assert other.texts() == ["after"]
 
@@ -640,7 +760,8 @@ def test_who_is_kicked_reads_up_to_the_entry_that_says_so_and_no_further() -> No
     assert bob.published() == []
 
 
-def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
+@pytest.mark.parametrize("crashes", [False, True])
+def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it(crashes: bool) -> None:
     desk = Desk()
     alice, bob, _ = seat(desk, "lobby", "alice", "bobby", "carol")
     log = bob.last(Seated).log
@@ -648,6 +769,8 @@ def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
     alice.say(Publish(alice.handles["lobby"], 1, 0, b"to you still"))
     alice.ask(Op.KICK, Kick, handle=alice.handles["lobby"], member=2)
     alice.say(Publish(alice.handles["lobby"], 2, 0, b"not to you"))
+    if crashes:
+        desk.crash()
     back = again(desk, bob)
     answer = back.join("lobby", log=log, last=2)
     assert isinstance(answer, Seated)
@@ -661,6 +784,32 @@ def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
     fresh = back.join("lobby", log=log, last=5)
     assert isinstance(fresh, Seated)
     assert (fresh.resumed, fresh.member) == (False, 4), "a kick is no ban"
+
+
+def test_who_was_removed_and_came_back_as_somebody_new_is_that_after_a_crash() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    log = bob.last(Seated).log
+    alice.ask(Op.KICK, Kick, handle=alice.handles["lobby"], member=2)
+    tell(bob, "lobby", 3)
+    assert isinstance(bob.join("lobby"), Seated)
+    desk.crash()
+    back = again(desk, bob)
+    answer = back.join("lobby", log=log, last=4)
+    assert isinstance(answer, Seated)
+    assert (answer.resumed, answer.member, len(answer.members)) == (True, 3, 2)
+
+
+def test_who_left_by_its_own_words_is_nobody_after_a_crash() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    log = bob.last(Seated).log
+    bob.ask(Op.LEAVE, RoomRequest, handle=bob.handles["lobby"])
+    desk.crash()
+    assert alice.desk.ledger.load().rooms[0].former == ()
+    answer = again(desk, bob).join("lobby", log=log, last=2)
+    assert isinstance(answer, Seated)
+    assert not answer.resumed
 
 
 def test_who_was_kicked_and_does_not_ask_to_read_on_is_somebody_new() -> None:

@@ -93,6 +93,8 @@ def story() -> None:
     assert (answer.resumed, answer.member, len(desk.hub.members("lobby"))) == (True, 2, 3)
     assert bob.texts() == ["while you were away"]
     other = Client(desk, "bobby").authenticate(bob)
+    other.join("lobby", log=log, last=5)
+    other.say(Received(other.handles["lobby"], 5, 256))
     assert bob.closed == CloseCode.REPLACED
     assert not Client(desk, "thief").authenticate(before).last(Authenticated).resumed, "a secret is good twice"
     bob = Client(desk, "bobby").authenticate(other)
@@ -349,8 +351,8 @@ def tells_everybody_of_everything_again(patch: pytest.MonkeyPatch) -> None:
     """Where a member comes back, its cursor starts at the beginning."""
     attach = ModernLink.attach
 
-    def planted(self: ModernLink, carrier: ModernSession, handle: int, *, last: int, lowest_id: int) -> int:
-        return attach(self, carrier, handle, last=0, lowest_id=lowest_id)
+    def planted(self: ModernLink, carrier: ModernSession, handle: int, *, last: int) -> int:
+        return attach(self, carrier, handle, last=0)
 
     patch.setattr(ModernLink, "attach", planted)
 

@@ -29,6 +29,7 @@ class Member:
         self._interval_s = 1 / rate
         self._talking = True
         self._audited = 0
+        self._posted_s: dict[str, float] = {}
 
     async def talk(self) -> None:
         """Say the next number whenever it is time, whatever became of those before it."""
@@ -36,7 +37,9 @@ class Member:
         for number in self._numbers:
             if not self._talking:
                 break
-            await self._say(f"{self._prefix} {number}")
+            text = f"{self._prefix} {number}"
+            self._posted_s[text] = time.monotonic()
+            await self._say(text)
             due_s += self._interval_s
             if (wait_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
@@ -58,7 +61,10 @@ class Member:
                 case ocm.Message():
                     tell("message", seq=event.seq, name=event.sender.name, text=event.text)
                 case ocm.Receipt():
-                    tell("receipt", seq=event.seq, text=event.text, delivery=event.delivery, code=event.code)
+                    # None: another process of ours has posted it.
+                    posted_s = self._posted_s.pop(event.text, None)
+                    fate = {"seq": event.seq, "delivery": event.delivery, "code": event.code}
+                    tell("receipt", text=event.text, posted_s=posted_s, **fate)
                 case ocm.ConnectionChanged():
                     tell("connection", state=event.connection)
                 case ocm.PathChanged():

@@ -24,6 +24,13 @@ _NET: Final = "10.78.0.0/24"
 DELAY_S: Final = 0.025
 """Each way: a round trip is 50 ms."""
 LOSS: Final = 0.05
+BLOCKED_MAX_S: Final = 4.0
+"""From a post to its receipt, and to the other member, where no datagram ever gets through."""
+LIVE_MAX_S: Final = 10.0
+"""The same whatever else becomes of the network, as long as there is one."""
+BACK_MAX_S: Final = 60.0
+"""Until messages travel by UDP again where that is possible again."""
+_LIVE: Final = {"longest_to_receipt": LIVE_MAX_S, "longest_to_arrival": LIVE_MAX_S}
 
 
 @cache
@@ -86,8 +93,6 @@ class Travels:
     """What came of it."""
 
     found: Found
-    slowest_s: float
-    """The longest that members were shown nothing new."""
     figures: dict[str, float]
     """Seconds, by what was waited for."""
 
@@ -102,8 +107,8 @@ class _Scene:
         self.far = far
         """Behind the cable."""
 
-    async def finish(self, figures: dict[str, float]) -> Travels:
-        """Stop talking; hold everything against the log."""
+    async def finish(self, figures: dict[str, float], bars: dict[str, float]) -> Travels:
+        """Stop talking; hold everything against the log, and figures against their bars."""
         members = {"near": self.near, "far": self.far}
         for program in members.values():
             after = len(program.lines)
@@ -111,8 +116,11 @@ class _Scene:
             await program.event("drained", after=after)
         log = await read_log(self.near)
         await all_shown(members, log)
-        slowest_s = max(_longest_silence_s(program) for program in members.values())
-        return Travels(check({user: program.lines for user, program in members.items()}, log), slowest_s, figures)
+        found = check({user: program.lines for user, program in members.items()}, log)
+        figures |= _longest(list(members.values()))
+        for name, bar_s in bars.items():
+            assert figures[name] < bar_s, f"{name} is above {bar_s} s: {figures}"
+        return Travels(found, {name: round(value, 3) for name, value in figures.items()})
 
 
 @asynccontextmanager
@@ -134,9 +142,17 @@ async def _scene(folder: Path, *changes: str, rate: float = 20.0) -> AsyncGenera
         assert "Traceback" not in server.complaints(), server.complaints()
 
 
-def _longest_silence_s(program: Program) -> float:
-    at_s: list[float] = [line["at_s"] for line in program.lines if line["event"] == "message"]
-    return max(later - sooner for sooner, later in pairwise(at_s))
+def _longest(members: list[Program]) -> dict[str, float]:
+    """Return the longest times from a post to its receipt and to the other member, and of nothing new to see."""
+    lines = [line for program in members for line in program.lines]
+    receipts = [line for line in lines if line["event"] == "receipt"]
+    posted_s: dict[str, float] = {line["text"]: line["posted_s"] for line in receipts}
+    shown = [[line for line in program.lines if line["event"] == "message"] for program in members]
+    return {
+        "longest_to_receipt": max(line["at_s"] - line["posted_s"] for line in receipts),
+        "longest_to_arrival": max(line["at_s"] - posted_s[line["text"]] for each in shown for line in each),
+        "longest_silence": max(later["at_s"] - sooner["at_s"] for each in shown for sooner, later in pairwise(each)),
+    }
 
 
 async def _first_after(program: Program, event: str, at_s: float, *, within_s: float) -> float:
@@ -151,7 +167,7 @@ async def roam(folder: Path, *, seconds: float, every_s: float = 2.0) -> Travels
         for _ in range(int(seconds / every_s)):
             await asyncio.sleep(every_s)
             scene.network.move()
-        return await scene.finish({"moves": int(seconds / every_s)})
+        return await scene.finish({"moves": int(seconds / every_s)}, _LIVE)
 
 
 async def blocked_from_the_start(folder: Path) -> Travels:
@@ -161,7 +177,8 @@ async def blocked_from_the_start(folder: Path) -> Travels:
         heard_s = await _first_after(scene.far, "message", entered_s, within_s=20)
         said_s = await _first_after(scene.far, "receipt", entered_s, within_s=20)
         await asyncio.sleep(10)
-        return await scene.finish({"first_heard": heard_s, "first_receipt": said_s})
+        figures = {"first_heard": heard_s, "first_receipt": said_s}
+        return await scene.finish(figures, dict.fromkeys((*figures, *_LIVE), BLOCKED_MAX_S))
 
 
 async def cut_and_back(folder: Path) -> Travels:
@@ -178,7 +195,8 @@ async def cut_and_back(folder: Path) -> Travels:
         back_s = await scene.network.be("udp on")
         udp_s = await _on(scene.far, "udp", back_s, within_s=60)
         await asyncio.sleep(3)
-        return await scene.finish({"heard": log_s, "receipt": said_s, "tls": tls_s, "udp_again": udp_s})
+        figures = {"heard": log_s, "receipt": said_s, "tls": tls_s, "udp_again": udp_s}
+        return await scene.finish(figures, _LIVE | {"udp_again": BACK_MAX_S})
 
 
 async def _until_udp(program: Program) -> None:

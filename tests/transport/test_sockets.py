@@ -71,6 +71,10 @@ async def test_batches_are_used_where_the_system_has_them_unless_told_otherwise(
     single.close()
 
 
+def test_where_there_is_no_way_nothing_leaves_from_any_address() -> None:
+    assert SocketNetwork().source(make_address("255.255.255.255", 9)) is None, "to all needs leave to do so"
+
+
 def test_addresses_survive_the_forms_of_the_system() -> None:
     for address in (HERE, make_address("::1", 7), make_address("fe80::1%3", 65535)):
         assert from_sockaddr(to_sockaddr(address)) == address

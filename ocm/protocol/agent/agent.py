@@ -52,8 +52,9 @@ from ocm.protocol.wire.records import (
 )
 from ocm.protocol.wire.sealed import read_sealed
 
-HELLO_TIMEOUT_S: Final = 10.0
-"""How long a server may take to recognise us on a connection."""
+PATIENCE_S: Final = (2.0, 3.0, 5.0, 10.0)
+"""How long an attempt may take to connect, and as long again until the server knows us: the first, the second, and all
+others. A connection whose network has changed says nothing any more: to wait long for it at first is to be silent."""
 
 
 class Agent:
@@ -94,6 +95,8 @@ class Agent:
         """Requests to enter rooms that are not wanted any more, by number."""
         self._current: Session | None = None
         self._coming: Session | None = None
+        self._former: Session | None = None
+        """The one before the current one: it speaks for the rooms that have no seat there yet."""
         self._dialler = Dialler(jitter=jitter)
         self._attempts = 0
         """How many failed before the server was last reached."""
@@ -146,7 +149,7 @@ class Agent:
             return
         wish.leaving = True
         session = self._session
-        if session is not None and wish.room.is_seated and not wish.asked:
+        if session is not None and session.speaks_for(wish.room) and not wish.asked:
             self._leave(session, wish, wish.room.handle)
         elif not (wish.was_in or wish.asked):
             self._left(wish)
@@ -257,6 +260,11 @@ class Agent:
         """When to dial; None: not just now."""
         return self._dialler.due_s
 
+    @property
+    def patience_s(self) -> float:
+        """How long the attempt to connect that is being made, or the next one, may take."""
+        return PATIENCE_S[min(self._dialler.attempt, len(PATIENCE_S) - 1)]
+
     def dialling(self, *, now_s: float) -> None:
         """Hear that a connection is being made."""
         self._dialler.begin()
@@ -284,24 +292,30 @@ class Agent:
         return session
 
     def woke(self, *, now_s: float) -> None:
-        """Hear that the machine slept, or that its network changed."""
-        if self._current is not None:
-            _channel_of(self._current).woke(now_s=now_s)
+        """Hear that the machine slept."""
+        for session in (self._current, self._former):
+            if session is not None:
+                _channel_of(session).woke(now_s=now_s)
+        self._dialler.hurry(now_s=now_s)
+
+    def moved(self, *, now_s: float) -> None:
+        """Hear that the machine has another address: a server cannot know that of who only listens."""
+        for session in (self._current, self._former):
+            if session is not None:
+                _channel_of(session).moved(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def close(self, *, now_s: float) -> None:
         """End the session without leaving any room: whoever has our memory may go on."""
         self.flush_reads()
         self._dialler.stop()
-        for session in (self._current, self._coming):
-            if session is not None:
-                session.close(CloseCode.BYE, "")
+        for session in self._sessions():
+            session.close(CloseCode.BYE, "")
 
     def disown(self) -> None:
         """Seal nothing any more: another process has the same keys."""
-        for session in (self._current, self._coming):
-            if session is not None:
-                session.disown()
+        for session in self._sessions():
+            session.disown()
 
     # --- datagrams --------------------------------------------------------------------------------------
 
@@ -310,39 +324,36 @@ class Agent:
         datagram = read_sealed(data)
         if datagram is None:
             return
-        for session in (self._current, self._coming):
-            if session is not None and session.connection_id == datagram.connection_id:
+        for session in self._sessions():
+            if session.connection_id == datagram.connection_id:
                 session.receive_datagram(datagram, address, len(data), now_s=now_s)
                 return
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        return [] if self._current is None else self._current.datagrams_to_send(now_s=now_s)
+        return [one for session in self._sessions() for one in session.datagrams_to_send(now_s=now_s)]
 
     # --- time -------------------------------------------------------------------------------------------
 
     def next_timeout_s(self) -> float | None:
         """When ``handle_timeout`` has something to do, or there is something to send."""
-        times: list[float | None] = []
-        session = self._current
-        if session is not None:
-            times.append(session.next_timeout_s())
+        times = [session.next_timeout_s() for session in self._sessions()]
+        if self._current is not None:
             times += [wish.ask_s for wish in self._wishes.values()]
         if self._coming is not None:
-            times.append(self._coming.began_s + HELLO_TIMEOUT_S)
+            times.append(self._coming.began_s + self.patience_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> None:
         """Do what is due."""
         coming = self._coming
-        if coming is not None and coming.began_s + HELLO_TIMEOUT_S <= now_s:
+        if coming is not None and coming.began_s + self.patience_s <= now_s:
             coming.drop()
             coming.look(now_s=now_s)
-        session = self._current
-        if session is None:
-            return
-        session.handle_timeout(now_s=now_s)
-        if self._session is session:
+        for each in self._sessions():
+            each.handle_timeout(now_s=now_s)
+        session = self._session
+        if session is not None:
             for wish in list(self._wishes.values()):
                 if wish.ask_s is not None and wish.ask_s <= now_s:
                     self._ask(session, wish)
@@ -380,7 +391,13 @@ class Agent:
         session = self._current
         return session if session is not None and session.state is SessionState.OPEN else None
 
+    def _sessions(self) -> list[Session]:
+        """Everything that may say or hear something."""
+        return [one for one in (self._current, self._former, self._coming) if one is not None]
+
     def _on_event(self, session: Session, event: SessionEvent, now_s: float) -> None:
+        if session is self._former:
+            return  # nobody waits for its answers any more
         match event:
             case Recognized():
                 self._recognized(session, event, now_s)
@@ -396,8 +413,8 @@ class Agent:
         before, self._current, self._coming = self._current, session, None
         self._path = PathKind.NONE
         if before is not None:
-            before.drop()
             self._forget_questions()
+            self._pass_on(before, goes_on=answer.resumed)
         self._may_have_replaced = False
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
@@ -405,12 +422,39 @@ class Agent:
         self._attempts = self._dialler.reach(now_s=now_s)
         for wish in self._live_wishes():
             wish.unasked()
-            wish.room.detach()
+            if self._former is None or not self._former.speaks_for(wish.room):
+                wish.room.detach()
             if known and not answer.resumed:
                 wish.room.forget_sent()
                 self._gather(wish.room)
             self._ask(session, wish)
         self._was_connected = True
+
+    def _pass_on(self, before: Session, *, goes_on: bool) -> None:
+        """A session has begun: the one before it speaks for its rooms until they have a seat in the new one.
+
+        Where that came to nothing before any had one, it is still the one before that.
+        """
+        if before.rooms or not goes_on:
+            self._drop_former()
+        if before.rooms and goes_on:
+            self._former = before
+        else:
+            before.drop()
+
+    def _drop_former(self) -> None:
+        former, self._former = self._former, None
+        if former is not None:
+            for room in former.rooms.values():
+                room.detach()
+            former.drop()
+
+    def _vacate(self, room: AgentRoom) -> None:
+        """A room needs its former session no more."""
+        if self._former is not None:
+            self._former.unseat(room)
+            if not self._former.rooms:
+                self._drop_former()
 
     def _on_change(self, session: Session, now_s: float) -> None:
         if session is self._coming:
@@ -423,29 +467,40 @@ class Agent:
             if session.is_over:
                 self._lost(session, now_s)
             else:
-                if not _channel_of(session).stream_up:
+                channel = _channel_of(session)
+                if not channel.stream_up or channel.is_stream_late:
                     self._dialler.want(now_s=now_s)
                 self._look_at_path(session)
+        elif session is self._former:
+            for room in session.rooms.values():
+                self._gather(room)
+            if session.is_over:
+                self._drop_former()
 
     def _lost(self, session: Session, now_s: float) -> None:
-        """The session is over: what was under way waits for the next one."""
-        self._current = None
+        """The session is over: what was under way waits for the next one, but for what the former still carries."""
+        by_others = not self._may_have_replaced and not self._dialler.is_busy
+        is_replaced = session.closing is CloseCode.REPLACED and by_others
+        if is_replaced:
+            self._drop_former()
+        self._current, self._former = self._former, None
         self._path = PathKind.NONE
         self._forget_questions()
         for wish in self._live_wishes():
             wish.unasked()
-            wish.room.detach()
+            if self._current is None or not self._current.speaks_for(wish.room):
+                wish.room.detach()
             self._gather(wish.room)
             if wish.leaving and not wish.was_in:
                 self._left(wish)
         if self._dialler.is_stopped:
             return
-        by_others = not self._may_have_replaced and not self._dialler.is_busy
-        if session.closing is CloseCode.REPLACED and by_others:
+        if is_replaced:
             self._dialler.stop()
             self._events.append(Replaced())
             return
-        self._tell_lost(0)
+        if self._current is None:
+            self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dialler.slow_down(now_s=now_s)
         else:
@@ -464,6 +519,7 @@ class Agent:
         if self._questions.is_leaving(wish.name):
             return
         wish.asked = self._questions.next_number()
+        wish.room.ask()
         session.request(*wish.request(wish.asked))
 
     def _entry_answered(self, session: Session, answer: Answer, now_s: float) -> None:
@@ -486,6 +542,7 @@ class Agent:
         room, again = wish.room, wish.was_in
         asks_again = room.seat(seated, burst=greeting.burst, rate=greeting.rate, now_s=now_s)
         session.seat(room)
+        self._vacate(room)
         self._dialler.be_of_use()
         wish.seated()
         self._gather(room)
@@ -559,13 +616,14 @@ class Agent:
         wish.unasked()
         if self._current is not None:
             self._current.unseat(wish.room)
+        self._vacate(wish.room)
 
     # --- requests ---------------------------------------------------------------------------------------
 
     def _request(self, room: str, op: Op, make: Callable[[int, int], Payload]) -> int | None:
         wish = self._wish(room)
         session = self._session
-        if session is None or not wish.room.is_seated or self._questions.is_full:
+        if session is None or not session.speaks_for(wish.room) or self._questions.is_full:
             return None
         number = self._questions.next_number()
         self._question(session, op, wish, number, make(number, wish.room.handle))

@@ -15,7 +15,7 @@ from ocm.protocol.memory import Entered, Memo, Posted, Read, Renumbered, RoomMem
 from ocm.protocol.session.lane import Load
 from ocm.protocol.session.publishing import ANSWERS_KEPT, Publisher, Status
 from ocm.protocol.session.publishing import Settled as Fate
-from ocm.protocol.session.receiving import SEQ_MAX, Receiver
+from ocm.protocol.session.receiving import ENTRIES_MAX, SEQ_MAX, Receiver
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.frames import BODY_SIZE_MAX, Publish, Published, Received, write_frame
 from ocm.protocol.wire.records import MemberRow, Seated
@@ -28,6 +28,8 @@ RATE_MIN: Final = 1 / 3600
 """Messages per second of the least allowance that is believed."""
 READ_AFTER: Final = 64
 """Entries read before that is remembered."""
+MISSED_S: Final = 1.0
+"""How long an entry that is known of may not come before somebody asks where it is."""
 MARK_MAX: Final = 2**52
 """No client ever used so many message ids; a mark above would leave us none."""
 _KIND_MAX: Final = 255
@@ -88,6 +90,9 @@ class AgentRoom:
         self._interval_s = 0.0
         self._spent_s = 0.0
         self._handle = 0
+        self._came_up_to = 0
+        self._missed_s: float | None = None
+        self._missed_seq = 0
 
     # --- the user ---------------------------------------------------------------------------------------
 
@@ -204,6 +209,10 @@ class AgentRoom:
         """
         return self._receiver.read_up_to
 
+    def ask(self) -> None:
+        """Hear that a seat is asked for: a log that ends before what came until now has been rewound."""
+        self._came_up_to = self._receiver.up_to
+
     @property
     def lowest_id(self) -> int:
         """The lowest message id still to come."""
@@ -235,7 +244,7 @@ class AgentRoom:
         if self.log_id and log_id != self.log_id:
             again = self.forget_sent()
             self._start_again(seated.start, rewound=False)
-        elif self.log_id and seated.head < self._receiver.up_to:
+        elif self.log_id and seated.head < self._came_up_to:
             self._start_again(seated.head, rewound=True)
         elif not self.log_id:
             self._start_at(seated.start)
@@ -248,9 +257,10 @@ class AgentRoom:
                 self._start_at(seated.start)
         self._renumber(seated.mark)
         self._forget(seated.mark - ANSWERS_KEPT)
+        if log_id != self.log_id or seated.head >= self._read_up_to:  # else more was read in the former session since
+            self.head = seated.head
+            self._roster.seat(seated)
         self.log_id = log_id
-        self.head = seated.head
-        self._roster.seat(seated)
         rate = max(rate, RATE_MIN)
         self._interval_s = 1 / (rate * SHARE)
         self._burst_s = (burst - 1) / rate * SHARE
@@ -287,13 +297,29 @@ class AgentRoom:
                 if frame.sender == self.member_id and frame.message_id:
                     for fate in self._publisher.hear(frame):
                         self._settle(fate)
+                self._look_for_missed(now_s)
                 return is_kept
             case frames.Gap():
                 self._receiver.miss(frame, now_s=now_s)
+                self._look_for_missed(now_s)
             case _:
                 if frame.head > SEQ_MAX:
                     raise RemoteProtocolError("a log longer than every log")
                 self.head = max(self.head, frame.head)
+                self._look_for_missed(now_s)
+        return True
+
+    @property
+    def next_missed_s(self) -> float | None:
+        """When ``misses`` may say yes."""
+        return None if self._missed_s is None or not self.is_seated else self._missed_s + MISSED_S
+
+    def misses(self, *, now_s: float) -> bool:
+        """Say whether an entry that is known of does not come; again only after as long a time."""
+        at_s = self.next_missed_s
+        if at_s is None or now_s < at_s:
+            return False
+        self._missed_s = now_s
         return True
 
     def next_load(self, *, now_s: float) -> Load | None:
@@ -374,6 +400,14 @@ class AgentRoom:
         return [self._roster.text_of(entry, history=True) for entry in kept if entry.kind == Kind.TEXT]
 
     # --- helpers ----------------------------------------------------------------------------------------
+
+    def _look_for_missed(self, now_s: float) -> None:
+        """Note since when the next entry is awaited, where it is known of and there is room for it."""
+        up_to = self._receiver.up_to
+        if self.head <= up_to or up_to >= self._receiver.read_up_to + ENTRIES_MAX:
+            self._missed_s = None
+        elif self._missed_s is None or up_to != self._missed_seq:
+            self._missed_s, self._missed_seq = now_s, up_to
 
     def _start_again(self, seq: int, *, rewound: bool) -> None:
         """Go on in another log, or in what is left of this one."""

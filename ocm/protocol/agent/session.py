@@ -154,6 +154,7 @@ class Session:
         self._held: Load | None = None
         self._turn: deque[AgentRoom] = deque()
         self._offered_s = now_s
+        self._round_trip_s = 0.0
         self._last_handle = 0
 
     @property
@@ -195,7 +196,7 @@ class Session:
         """Return bytes to be written now: requests first, then about ``space`` bytes of frames."""
         if self.channel is not None and not self.is_over:
             if self._out:
-                self.channel.say_stream(now_s=now_s)
+                self.channel.await_stream(now_s=now_s)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
         data = bytes(self._out)
@@ -225,6 +226,7 @@ class Session:
         if self.channel is None or self.is_over:
             return None
         times = [self.channel.next_timeout_s()]
+        times += [room.next_missed_s for room in self.rooms.values()]
         for room in self.rooms.values():
             at_s = room.next_timeout_s()
             # One that is due already waits for room in a window or a buffer, not for time.
@@ -236,6 +238,10 @@ class Session:
         """Do what is due. Where nothing comes over the connection, it is given up."""
         if self.channel is None or self.is_over:
             return
+        # Every datagram that is lost is said again: what does not come was too large for one.
+        missing = [room for room in self.rooms.values() if room.misses(now_s=now_s)]
+        if missing:
+            self.channel.await_stream(now_s=now_s)
         if self.channel.handle_timeout(now_s=now_s):
             self.gave_up = True
             self.channel.stream_lost(now_s=now_s)
@@ -284,6 +290,10 @@ class Session:
         self._turn = deque(other for other in self._turn if other is not room)
         if self._held is not None and self._held.owner is room:
             self._held = None
+
+    def speaks_for(self, room: AgentRoom) -> bool:
+        """Say whether a room is one of this session's."""
+        return any(room is one for one in self.rooms.values())
 
     def look(self, *, now_s: float) -> None:
         """See whether the session has come to its end."""
@@ -362,7 +372,7 @@ class Session:
                 self.closing = CloseCode.of(code)
                 self.state = SessionState.OVER
             case SessionState.HELLO, Greeting():
-                self._greeted(record.whole, payload)
+                self._greeted(record.whole, payload, now_s)
             case SessionState.AUTH, Denied():
                 raise RemoteProtocolError("the server refuses everybody")
             case SessionState.AUTH, Authenticated():
@@ -378,7 +388,7 @@ class Session:
             case _:
                 raise RemoteProtocolError("a record out of turn")
 
-    def _greeted(self, answer: bytes, greeting: Greeting) -> None:
+    def _greeted(self, answer: bytes, greeting: Greeting, now_s: float) -> None:
         if greeting.version != VERSION or greeting.suite != SUITE:
             raise RemoteProtocolError("the server chose what we do not speak")
         self.greeting = greeting
@@ -391,6 +401,7 @@ class Session:
         )
         self._secret = b""
         self.state = SessionState.AUTH
+        self._round_trip_s = now_s - self.began_s
         named = self._named
         request = (
             Authenticate() if named is None else Authenticate(client=named.client.hex(), secret=named.secret.hex())
@@ -412,6 +423,7 @@ class Session:
             randomness=self._randomness,
             traffic=_Traffic(self),
             now_s=now_s,
+            round_trip_s=self._round_trip_s,
         )
         self._secrets = None
         self.state = SessionState.OPEN

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,15 @@ class Asks:
 SessionEvent: TypeAlias = Authenticates | StoredSecret | Enters | Asks
 
 
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A seat that the client may not know of yet."""
+
+    link: ModernLink
+    last: int
+    """The entry up to which it has the log."""
+
+
 class ModernSession:
     """The server's side of one session. A driver sends what is due after every call (see ``Channel``)."""
 
@@ -160,6 +170,8 @@ class ModernSession:
         """Why the session is over, where one of us said so."""
         self.links: dict[int, ModernLink] = {}
         """The rooms, by the handles of this session."""
+        self.promised: dict[int, _Seat] = {}
+        """Rooms that the client's former session still speaks for, by the handles they will have here."""
         self.requests = 0
         """Requests that wait for an answer."""
         self.publishing: dict[ModernLink, None] = {}
@@ -349,12 +361,39 @@ class ModernSession:
     # --- rooms ------------------------------------------------------------------------------------------
 
     def seat(self, link: ModernLink, *, last: int, lowest_id: int) -> tuple[int, int]:
-        """Let a door speak through this session; return the room's handle and the entry behind which it goes on."""
+        """Let a door speak through this session; return the room's handle and the entry behind which it goes on.
+
+        One that speaks through another session does so until the client shows that it knows the handle: the answer
+        may never come, and whoever waits for it is not to be silent meanwhile.
+        """
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        self.promised = {number: seat for number, seat in self.promised.items() if seat.link is not link}
+        link.skip_to(lowest_id)
+        if link.carrier is not None and link.carrier is not self:
+            self.promised[handle] = _Seat(link, last)
+            return handle, min(last, link.head)
         if link.carrier is self:
             self.unseat(link)
-        handle, self._next_handle = self._next_handle, self._next_handle + 1
         self.links[handle] = link
-        return handle, link.attach(self, handle, last=last, lowest_id=lowest_id)
+        return handle, link.attach(self, handle, last=last)
+
+    def take_seats(self) -> None:
+        """Hear that the client has only this session, or knows a seat that it was promised: it takes all of them."""
+        promised, self.promised = self.promised, {}
+        for handle, seat in promised.items():
+            link = seat.link
+            if link.carrier is not None:
+                link.carrier.unseat(link)
+            self.links[handle] = link
+            link.attach(self, handle, last=seat.last)
+            if link.member is not None:
+                link.member.hear(math.inf)
+
+    def link(self, handle: int) -> ModernLink | None:
+        """Return the room that the client calls so: who names a seat that it was promised takes it."""
+        if handle in self.promised:
+            self.take_seats()
+        return self.links.get(handle)
 
     def unseat(self, link: ModernLink) -> None:
         """Let a door speak through this session no more."""
@@ -413,7 +452,7 @@ class ModernSession:
         """Take a frame of the client."""
         match frame:
             case Publish(room=handle):
-                link = self.links.get(handle)
+                link = self.link(handle)
                 if link is None or self.is_over:
                     return True  # it has left since
                 if link.floods(frame, self._limits, now_s=now_s):
@@ -424,7 +463,7 @@ class ModernSession:
                     self.publishing[link] = None
                 return kept
             case Received(room=handle):
-                link = self.links.get(handle)
+                link = self.link(handle)
                 if link is not None:
                     link.receive(frame)
                 return True

@@ -6,6 +6,7 @@ challenge, so a spoofed source is no way to flood a third party.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,7 @@ CHALLENGES_MAX: Final = 3
 CHALLENGE_AFTER_S: Final = 0.5
 """How long an answer may take before the next try."""
 CHANGE_AFTER_S: Final = 1.0
-"""The address changes at most this often."""
+"""The address changes at most this often. The first one is no change."""
 
 
 @dataclass(slots=True)
@@ -54,7 +55,8 @@ class Addresses:
         """Where the peer has proved to be."""
         self._candidates: dict[Address, Candidate] = {}
         self._randomness = randomness
-        self._changed_s: float | None = None
+        self._change_s = -math.inf
+        """When the address may change again: sooner nobody is challenged, and no answer counts."""
 
     def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
         """Note a packet of ``size`` bytes that opened; ``newest``: none has a higher number."""
@@ -69,7 +71,7 @@ class Addresses:
         if len(self._candidates) >= CANDIDATES_MAX:
             del self._candidates[next(iter(self._candidates))]
         challenge = self._randomness(CHALLENGE_SIZE)
-        self._candidates[address] = Candidate(address, challenge, received=size, due_s=now_s)
+        self._candidates[address] = Candidate(address, challenge, received=size, due_s=max(now_s, self._change_s))
 
     def forget(self) -> None:
         """Hear that nothing gets through to the peer: wherever it turns up, it proves itself anew."""
@@ -112,9 +114,8 @@ class Addresses:
         candidate = self._candidates.get(address)
         if candidate is None or candidate.challenge != response or not candidate.tries:
             return False
-        if self._changed_s is not None and now_s - self._changed_s < CHANGE_AFTER_S:
-            return False
-        self._changed_s = now_s
+        if self.current is not None:
+            self._change_s = now_s + CHANGE_AFTER_S
         self.current = address
         self._candidates.clear()
         return True

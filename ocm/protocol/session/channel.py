@@ -141,6 +141,7 @@ class Channel:
         randomness: Randomness,
         traffic: Traffic,
         now_s: float,
+        round_trip_s: float = 0.0,
     ) -> None:
         """Start over TLS, without a path.
 
@@ -152,6 +153,7 @@ class Channel:
             randomness: for challenges and for packet numbers to skip.
             traffic: what is carried.
             now_s: the time.
+            round_trip_s: how long an answer over TLS took so far, where that was measured.
         """
         calls = sends is Direction.TO_SERVER
         self.lane = Lane(sends, secrets, peer_id=peer_id, randomness=randomness)
@@ -166,7 +168,7 @@ class Channel:
         self.heard_s = now_s
         """When anything of the other side last came."""
         self._traffic = traffic
-        self._pulse = Pulse(now_s=now_s) if calls else None
+        self._pulse = Pulse(now_s=now_s, round_trip_s=round_trip_s) if calls else None
         self._responses: dict[Address, bytes] = {}
         self._large: deque[Load] = deque()
         self._large_size = 0
@@ -181,6 +183,11 @@ class Channel:
     def is_dead(self) -> bool:
         """Whether no way is left on which anything could come or go."""
         return not self.stream_up and self.path.state in {PathState.NONE, PathState.PROBING, PathState.DOWN}
+
+    @property
+    def is_stream_late(self) -> bool:
+        """Whether the TLS connection has not answered for so long that another is to be dialled."""
+        return self._pulse is not None and self._pulse.is_late
 
     @property
     def carries(self) -> bool:
@@ -243,10 +250,12 @@ class Channel:
         if self._pulse is not None:
             self._pulse.hear(now_s=now_s)
 
-    def say_stream(self, *, now_s: float) -> None:
-        """Note that something was sent over the TLS connection that is to be answered."""
+    def await_stream(self, *, now_s: float) -> None:
+        """Note that somebody waits for something that comes over the TLS connection alone: an answer, say."""
         if self._pulse is not None:
-            self._pulse.say(now_s=now_s)
+            self._pulse.wait(now_s=now_s)
+            if self._pulse.beat(now_s=now_s) is Beat.PING:
+                self._urgent.append(_PING)
 
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the TLS connection is gone: the session lives on datagrams, if it can."""
@@ -264,6 +273,15 @@ class Channel:
         self.path.begin_again(now_s=now_s)
         if not self.carries:
             self._give_back(now_s)
+        if self._pulse is not None:
+            self._pulse.ask(now_s=now_s)
+
+    def moved(self, *, now_s: float) -> None:
+        """Hear that our own address is another one: show it to the other side, look whether TLS is still there."""
+        if self.path.state is PathState.UP:
+            self._ping = True
+        else:
+            self.path.begin_again(now_s=now_s)
         if self._pulse is not None:
             self._pulse.ask(now_s=now_s)
 
@@ -378,13 +396,16 @@ class Channel:
         return True
 
     def _hear_response(self, address: Address, data: bytes, now_s: float) -> None:
-        before = self.whereabouts.current
+        before, was = self.whereabouts.current, self.path.state
         if self.whereabouts.respond(address, data, now_s=now_s):
             self.path.prove(now_s=now_s)
             if before is not None and host_key(before) != host_key(address):
                 self.lane.recovery.renew()
         elif not self.path.respond(data, now_s=now_s):
             return
+        if self.path.state is PathState.UP and was is not PathState.UP and self.stream_up:
+            # A connection whose network has changed seems to be there for long: what it holds is not waited for.
+            self._traffic.rewind(now_s=now_s)
         if self._keepalive_s is None:
             self._keepalive_s = now_s + KEEPALIVE_S
 

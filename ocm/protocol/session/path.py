@@ -8,8 +8,8 @@
 ```
 
 While a path is not UP everything travels over TLS. A client probes anew every 30 seconds; a server, which is called and
-does not call, when it hears from the client. After a sleep, or in another network, probing begins again from the first
-probe on, whatever the state: UP becomes SUSPECT and DOWN becomes PROBING.
+does not call, when it hears from the client. After a sleep probing begins again from the first probe on, whatever the
+state: UP becomes SUSPECT and DOWN becomes PROBING. In another network DOWN does; UP is followed by the server.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Path:
         self._step(Cause.BEGIN, now_s)
 
     def begin_again(self, *, now_s: float) -> None:
-        """Probe as if for the first time: the machine slept, or our network has changed.
+        """Probe as if for the first time: the machine slept, or what was DOWN is in another network.
 
         What was asked before is answered no more. Nothing changes where there is no path at all.
         """

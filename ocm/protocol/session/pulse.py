@@ -1,7 +1,8 @@
 """Whether a TLS connection still carries anything, as the client knows it (TCRP/2 section 5).
 
-TCP notices a dead path after minutes. So the client asks after 15 seconds of silence, or 2 seconds after it sent
-something that nothing came back for; 5 seconds without an answer and it dials anew.
+TCP notices a dead path after minutes. So the client asks after 15 seconds of silence, or a second after it sent
+something that nothing came back for. Where no answer comes for 1.5 seconds it dials another connection, and where none
+comes for 5 it gives this one up: an answer that is only late costs nothing, and one that never comes little time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from enum import Enum
 from typing import Final
 
 SILENCE_S: Final = 15.0
-UNANSWERED_S: Final = 2.0
+UNANSWERED_S: Final = 1.0
+LATE_S: Final = 1.5
+LATE_FACTOR: Final = 3
+"""So many round trips an answer is given, where ``LATE_S`` is less."""
 PONG_S: Final = 5.0
 
 
@@ -18,47 +22,60 @@ class Beat(Enum):
     """What is due."""
 
     PING = "ask for a sign of life"
-    DEAD = "nothing came: dial anew"
+    LATE = "nothing came yet: dial another"
+    DEAD = "nothing came: give it up"
 
 
 class Pulse:
     """One connection's signs of life."""
 
-    def __init__(self, *, now_s: float) -> None:
-        """Begin with a connection that has just shown that it lives."""
-        self._ask_s: float | None = now_s + SILENCE_S
-        self._dead_s: float | None = None
+    def __init__(self, *, now_s: float, round_trip_s: float = 0.0) -> None:
+        """Begin with a connection that has just shown that it lives; ``round_trip_s``: how long that took."""
+        self._late_s = min(max(LATE_S, LATE_FACTOR * round_trip_s), PONG_S)
+        self._next = Beat.PING
+        self._due_s: float | None = now_s + SILENCE_S
         self._unanswered = False
+
+    @property
+    def is_late(self) -> bool:
+        """Whether an answer is awaited for so long that another connection is to be dialled."""
+        return self._next is Beat.DEAD
 
     def hear(self, *, now_s: float) -> None:
         """Note that something came."""
-        self._ask_s = now_s + SILENCE_S
-        self._dead_s = None
+        self._next, self._due_s = Beat.PING, now_s + SILENCE_S
         self._unanswered = False
 
     def say(self, *, now_s: float) -> None:
         """Note that something was sent."""
-        if not self._unanswered and self._ask_s is not None:
+        if self._due_s is not None and self._next is Beat.PING and not self._unanswered:
             self._unanswered = True
-            self._ask_s = min(self._ask_s, now_s + UNANSWERED_S)
+            self._due_s = min(self._due_s, now_s + UNANSWERED_S)
+
+    def wait(self, *, now_s: float) -> None:
+        """Note that somebody waits for what comes: ask at once, unless it was asked already."""
+        if self._next is Beat.PING:
+            self.ask(now_s=now_s)
 
     def ask(self, *, now_s: float) -> None:
         """Ask at once, and again if it was asked before: the machine slept, or its network changed."""
-        if self._ask_s is not None:
-            self._ask_s, self._dead_s = now_s, None
+        if self._due_s is not None:
+            self._next, self._due_s = Beat.PING, now_s
 
     def next_timeout_s(self) -> float | None:
         """When ``beat`` has something to say; None: it has said that the connection is dead."""
-        return self._ask_s if self._dead_s is None else self._dead_s
+        return self._due_s
 
     def beat(self, *, now_s: float) -> Beat | None:
         """Return what is due."""
-        if self._dead_s is not None:
-            if now_s < self._dead_s:
-                return None
-            self._ask_s = self._dead_s = None
-            return Beat.DEAD
-        if self._ask_s is None or now_s < self._ask_s:
+        if self._due_s is None or now_s < self._due_s:
             return None
-        self._dead_s = now_s + PONG_S
-        return Beat.PING
+        beat = self._next
+        match beat:
+            case Beat.PING:
+                self._next, self._due_s = Beat.LATE, now_s + self._late_s
+            case Beat.LATE:
+                self._next, self._due_s = Beat.DEAD, now_s + PONG_S - self._late_s
+            case Beat.DEAD:
+                self._due_s = None
+        return beat

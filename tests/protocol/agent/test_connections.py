@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ocm.protocol.agent import Answered, Replaced
-from ocm.protocol.agent.agent import HELLO_TIMEOUT_S
+from ocm.protocol.agent import Answered, Ended, Replaced
+from ocm.protocol.agent.agent import PATIENCE_S
 from ocm.protocol.agent.dialling import DIAL_AFTER_S
 from ocm.protocol.agent.session import SessionState
-from ocm.protocol.events import Connection, ConnectionChanged, PathChanged, PathKind
+from ocm.protocol.entry import Kind, Reason
+from ocm.protocol.events import Connection, ConnectionChanged, LogChanged, PathChanged, PathKind, RoomClosed
+from ocm.protocol.events import Message as Said
 from ocm.protocol.memory import Memory, Named
 from ocm.protocol.session.path import PathState
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.frames import Close, Message, Ping, Publish
+from ocm.protocol.wire.frames import Close, Message, Ping, Pong, Publish
 from ocm.protocol.wire.records import (
     Authenticate,
     CloseCode,
@@ -29,11 +31,15 @@ from tests.protocol.agent.scripted import (
     CLIENT,
     CLIENT_ID,
     KEY,
+    ME,
     OTHER_KEY,
     ROOM,
     SECRETS,
     SERVER,
     Client,
+    Line,
+    change,
+    seated,
     text,
     yes,
 )
@@ -119,8 +125,8 @@ def test_a_server_that_does_not_recognise_us_in_time_is_given_up() -> None:
     client = Client()
     client.enter()
     line = client.open()
-    assert client.agent.next_timeout_s() == client.now_s + HELLO_TIMEOUT_S
-    client.pass_s(HELLO_TIMEOUT_S - 1)
+    assert client.agent.next_timeout_s() == client.now_s + PATIENCE_S[0]
+    client.pass_s(PATIENCE_S[0] - 1)
     line.greet()
     assert client.agent.next_dial_s() is None
     client.pass_s(1.0)
@@ -187,6 +193,181 @@ def test_a_session_that_was_replaced_says_and_changes_nothing_any_more() -> None
     assert not client.agent.is_settled(ROOM)
     assert new.hear_frames(Publish) == [], "the end of the old one is no reason to say it again"
     assert client.agent.connection is Connection.CONNECTED
+
+
+def pass_on(client: Client) -> tuple[Line, Line]:
+    """A session that has the room and a path, and its heir, which the server knows and has given no seat yet."""
+    old = client.connect_by_datagram()
+    old.traffic.say(text(11))
+    old.exchange()
+    return old, client.connect(resumed=True)
+
+
+def test_the_former_session_speaks_for_a_room_until_that_has_a_seat_in_the_new_one() -> None:
+    """The new connection may be dead already: who moves every two seconds is not to be silent for it."""
+    client = Client()
+    old, new = pass_on(client)
+    message_id = client.say()
+    assert new.hear_frames(Publish) == []
+    old.traffic.say(text(12))
+    old.exchange()
+    assert Publish(1, message_id, 0, b"hi") in old.traffic.frames
+    assert [event.text for event in client.read() if isinstance(event, Said)] == ["hello", "hello"]
+    asked = new.seat(resumed=True, handle=7, head=12, start=10)
+    assert isinstance(asked, Join)
+    assert asked.last == 10, "what was not read comes again"
+    assert new.hear_frames(Publish) == [Publish(7, message_id, 0, b"hi")]
+    assert old.session.is_over
+    old.traffic.say(yes(message_id))
+    old.exchange()
+    assert not client.agent.is_settled(ROOM)
+    new.say_frames(yes(message_id, handle=7))
+    assert client.agent.is_settled(ROOM)
+    assert not any(isinstance(event, ConnectionChanged) for event in client.read())
+
+
+def test_where_the_new_session_is_lost_before_it_has_a_seat_the_former_goes_on() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    new.lose()
+    assert client.agent.connection is Connection.CONNECTED
+    assert client.agent.next_dial_s() is not None
+    message_id = client.say()
+    old.exchange()
+    assert Publish(1, message_id, 0, b"hi") in old.traffic.frames
+    assert not any(isinstance(event, ConnectionChanged) for event in client.read())
+    assert client.agent.fetch_members(ROOM) is not None
+
+
+def test_a_session_that_came_to_nothing_leaves_the_one_before_it_where_it_was() -> None:
+    client = Client()
+    old, second = pass_on(client)
+    third = client.connect(resumed=True)
+    assert second.session.is_over
+    message_id = client.say()
+    old.exchange()
+    assert Publish(1, message_id, 0, b"hi") in old.traffic.frames
+    third.seat(resumed=True, handle=7, head=11)
+    assert old.session.is_over
+
+
+def test_a_server_that_has_forgotten_us_has_forgotten_the_former_session_too() -> None:
+    client = Client()
+    client.enter()
+    old = client.connect()
+    old.seat()
+    client.store()
+    new = client.connect(resumed=False)
+    assert old.session.is_over
+    assert not client.room.is_seated
+    new.seat()
+    assert client.room.is_seated
+
+
+def test_the_end_of_the_former_session_is_no_end_of_ours() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    client.say()
+    old.close(CloseCode.REPLACED)
+    assert client.happened(Replaced) == []
+    assert client.agent.connection is Connection.CONNECTED
+    assert not client.room.is_seated
+    new.seat(resumed=True, handle=7, head=11)
+    assert len(new.hear_frames(Publish)) == 1
+
+
+def test_who_is_replaced_by_another_program_has_no_former_session_either() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    new.close(CloseCode.REPLACED)
+    assert client.happened(Replaced) == [Replaced()]
+    assert old.session.is_over
+    assert client.agent.connection is Connection.RECONNECTING
+
+
+def test_of_several_rooms_each_moves_when_it_has_its_seat() -> None:
+    client = Client()
+    client.enter("another")
+    client.enter()
+    old = client.connect()
+    old.seat(handle=1)
+    old.seat(handle=2)
+    client.store()
+    new = client.connect(resumed=True)
+    new.seat(handle=1, resumed=True)
+    client.agent.post("another", b"over the new one", now_s=client.now_s)
+    client.agent.post(ROOM, b"over the old one", now_s=client.now_s)
+    client.store()
+    assert [one.body for one in new.hear_frames(Publish) if isinstance(one, Publish)] == [b"over the new one"]
+    assert [one.body for one in old.hear_frames(Publish) if isinstance(one, Publish)] == [b"over the old one"]
+    new.lose()
+    assert not client.agent.room("another").is_seated
+    assert client.room.is_seated
+    assert not old.session.is_over
+
+
+def test_a_seat_that_was_given_while_the_former_session_read_on_rewinds_nothing() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    old.traffic.say(change(12, Kind.JOIN, b'{"member": 3, "name": "carl"}'), text(13, sender=3))
+    old.exchange()
+    assert [event.sender.name for event in client.read() if isinstance(event, Said)] == ["bob", "carl"]
+    new.seat(resumed=True, handle=7, head=11, start=10)
+    assert set(client.room.members) == {1, ME, 3}, "we know better than the answer"
+    assert client.room.head == 13
+    new.say_frames(text(11, handle=7), text(14, sender=3, handle=7), text(12, handle=7), text(13, handle=7))
+    assert [event.sender.name for event in client.read() if isinstance(event, Said)] == ["carl"]
+    assert not any(isinstance(event, LogChanged) for event in client.read())
+
+
+def test_a_seat_in_a_log_that_was_rewound_is_seen_though_a_former_session_seems_to_be_there() -> None:
+    client = Client()
+    _, new = pass_on(client)
+    new.seat(resumed=True, handle=7, head=9, start=9)
+    assert LogChanged(rewound=True) in client.read()
+
+
+def test_nothing_is_asked_of_a_room_between_two_seats_and_a_leave_waits() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    assert client.agent.fetch_members(ROOM) is None
+    client.agent.leave(ROOM, now_s=client.now_s)
+    new.seat(resumed=True, handle=7, head=11)
+    assert new.let_leave().handle == 7
+    assert client.happened(Ended) == [Ended(ROOM, None)]
+    assert old.session.is_over
+
+
+def test_answers_in_the_former_session_are_nobodys() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    old.say(Op.JOIN, Stage.COMPLETE, seated(99, handle=5))
+    old.say_frames(Message(1, 3, 1, 0, 0, 0, 1, b"history that nobody asked for"))
+    assert not old.session.is_over
+    new.seat(resumed=True, handle=7, head=11)
+    assert client.room.handle == 7
+
+
+def test_a_room_that_ends_in_the_former_session_is_over() -> None:
+    client = Client()
+    old, _ = pass_on(client)
+    old.traffic.say(change(12, Kind.CLOSED, b'{"reason": "closed by the host"}'))
+    old.exchange()
+    assert RoomClosed(Reason.ENDED) in client.read()
+    assert old.session.is_over
+    assert client.agent.connection is Connection.CONNECTED
+
+
+def test_a_closed_client_says_goodbye_in_both_sessions() -> None:
+    client = Client()
+    old, new = pass_on(client)
+    client.agent.woke(now_s=client.now_s)
+    client.agent.moved(now_s=client.now_s)
+    client.agent.disown()
+    client.agent.close(now_s=client.now_s)
+    for line in (old, new):
+        line.listen()
+        assert line.session.closing is CloseCode.BYE
 
 
 def test_the_secret_is_said_to_be_stored_when_it_is() -> None:
@@ -395,6 +576,17 @@ def test_a_session_without_its_connection_lives_on_datagrams_and_another_is_dial
     assert path.path.state is PathState.SUSPECT
 
 
+def test_who_has_another_address_shows_it_by_datagram() -> None:
+    client = Client()
+    client.agent.moved(now_s=client.now_s)
+    line = client.connect_by_datagram()
+    assert client.agent.datagrams_to_send(now_s=client.now_s) == []
+    client.agent.moved(now_s=client.now_s)
+    assert len(client.agent.datagrams_to_send(now_s=client.now_s)) == 1
+    client.agent.handle_timeout(now_s=client.now_s)
+    assert Ping() in line.hear_frames(Ping)
+
+
 def test_datagrams_that_nobody_answers_and_no_connection_are_no_way() -> None:
     """They are sent for want of anything better: nobody is to be told that messages travel."""
     client = Client()
@@ -436,17 +628,24 @@ def test_a_session_with_no_way_left_is_over() -> None:
 def test_a_connection_over_which_nothing_comes_is_given_up() -> None:
     client = Client()
     line = client.connect_by_datagram()
+    line.listen()
+    line.say_frames(Pong())  # to what was asked along with JOIN
+    assert Ping() in line.hear_frames(Ping)
     client.pass_s(14.9)
     line.exchange()
     assert line.hear_frames(Ping) == []
     client.pass_s(0.2)
     line.exchange()
     assert line.hear_frames(Ping) == [Ping()]
-    client.pass_s(5.0)
+    assert client.agent.next_dial_s() is None
+    client.pass_s(1.5)
+    line.exchange()
+    assert client.agent.next_dial_s() == client.now_s, "another is dialled"
+    assert not line.session.gave_up
+    client.pass_s(3.5)
     line.exchange()
     assert line.session.gave_up
     assert not line.session.is_over
-    assert client.agent.next_dial_s() == client.now_s
 
 
 def test_a_refused_name_ends_the_attempt() -> None:

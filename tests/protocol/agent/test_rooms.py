@@ -9,6 +9,7 @@ import pytest
 from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.agent import Answered, Settled
 from ocm.protocol.agent import room as room_module
+from ocm.protocol.agent.room import MISSED_S
 from ocm.protocol.agent.roster import NAME_SIZE_MAX, NAMES_MAX, Roster
 from ocm.protocol.agent.session import SessionState
 from ocm.protocol.entry import Access, Kind, Lifetime, Policy, Reason
@@ -36,7 +37,7 @@ from ocm.protocol.session.publishing import Status
 from ocm.protocol.session.receiving import ENTRIES_MAX, SEQ_MAX
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.frames import BODY_SIZE_MAX, Publish, Published, Received
+from ocm.protocol.wire.frames import BODY_SIZE_MAX, Ping, Pong, Publish, Published, Received
 from ocm.protocol.wire.records import Closing, Denied, History, MemberRow, Op, Pages, Stored
 from tests.protocol.agent.scripted import (
     LOG,
@@ -683,3 +684,56 @@ def test_the_machine_of_a_room_that_has_no_seat_sends_nothing() -> None:
     assert room.next_load(now_s=client.now_s) is None
     room.rewind(now_s=client.now_s)
     assert room.next_load(now_s=client.now_s) is None
+
+
+# --- what does not come -------------------------------------------------------------------------------------
+
+
+def asks(client: Client, line: Line) -> int:
+    client.agent.handle_timeout(now_s=client.now_s)
+    return len(line.hear_frames(Ping))
+
+
+@pytest.mark.parametrize("shown_by", [text(12), head(11)], ids=["one behind it", "HEAD"])
+def test_where_an_entry_does_not_come_for_a_second_tls_is_asked_after(shown_by: frames.Message | frames.Head) -> None:
+    """It was too large for a datagram, and the connection only seems to be there."""
+    client = Client()
+    line = client.sit()
+    line.listen()
+    line.frames.clear()
+    line.say_frames(shown_by)
+    assert client.room.next_missed_s == client.now_s + MISSED_S
+    assert client.agent.next_timeout_s() is not None
+    client.now_s += MISSED_S - 0.1
+    assert asks(client, line) == 0
+    client.now_s += 0.1
+    assert asks(client, line) == 1
+    client.now_s += MISSED_S
+    assert asks(client, line) == 0, "the answer is still awaited"
+    line.say_frames(Pong())
+    client.now_s += MISSED_S
+    assert asks(client, line) == 1
+    line.say_frames(text(11))
+    assert client.room.next_missed_s is None
+    client.now_s += MISSED_S
+    assert asks(client, line) == 0
+
+
+def test_an_entry_is_missed_since_the_one_before_it_came() -> None:
+    client = Client()
+    line = client.sit()
+    line.say_frames(text(12), text(14))
+    client.now_s += 0.7
+    line.say_frames(frames.Gap(1, 11, 11, 1))
+    assert client.room.next_missed_s == client.now_s + MISSED_S
+    line.say_frames(text(15))
+    line.lose()
+    assert client.room.next_missed_s is None, "no session speaks for the room"
+    assert not client.room.misses(now_s=client.now_s + 9.0)
+
+
+def test_who_reads_nothing_misses_nothing() -> None:
+    client = Client()
+    line = client.sit()
+    line.say_frames(head(10 + 2 * ENTRIES_MAX), *(text(11 + number) for number in range(ENTRIES_MAX)))
+    assert client.room.next_missed_s is None, "it is not sent more than it has room for"

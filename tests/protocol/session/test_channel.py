@@ -165,9 +165,9 @@ def test_where_tls_is_lost_all_goes_on_by_datagram(seed: int) -> None:
     assert not session.is_done()
     session.lose_stream()
     for side in session.sides:
-        assert side.traffic.rewinds == 1
+        assert side.traffic.rewinds == 2, "when the path was up, and now"
         side.channel.stream_lost(now_s=session.now_s)
-        assert side.traffic.rewinds == 1
+        assert side.traffic.rewinds == 2
     session.say(50)
     session.finish(within_s=60.0)
     assert not session.client.channel.is_dead
@@ -685,10 +685,15 @@ def test_a_tls_connection_that_answers_nothing_is_given_up() -> None:
     session.run(1.0)
     session.cut_stream()
     session.say(1)
-    session.run(6.9)
+    session.run(2.4)
+    assert not session.client.channel.is_stream_late
+    session.run(0.2)
+    assert session.client.channel.is_stream_late
+    session.run(3.3)
     assert session.client.gives_up_at_s is None
     session.run(0.2)
-    assert session.client.gives_up_at_s == pytest.approx(1.0 + 2.0 + 5.0)
+    assert session.client.gives_up_at_s == pytest.approx(1.0 + 1.0 + 5.0)
+    assert not session.server.channel.is_stream_late
     assert session.server.gives_up_at_s is None  # that is the client's to do
 
 
@@ -720,6 +725,25 @@ def test_after_a_sleep_both_ways_are_looked_at_at_once() -> None:
     assert session.client.traffic.told_lost.keys() <= set(range(1, 11))  # there is no other way
     session.run_until(lambda: session.are(PathState.UP), within_s=0.2)
     session.finish(within_s=5.0)
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+def test_who_has_another_address_shows_it_and_asks_after_tls(is_up: bool) -> None:
+    session = Session()
+    if is_up:
+        session.up()
+    else:
+        session.begin()
+        session.links.cut("aiko")
+        session.run(20.0)
+        session.links.heal("aiko")
+    client = session.client.channel
+    for side in session.sides:
+        side.channel.moved(now_s=session.now_s)
+    assert client.path.state is (PathState.UP if is_up else PathState.PROBING)
+    assert len(client.datagrams_to_send(now_s=session.now_s)) == 1
+    client.handle_timeout(now_s=session.now_s)
+    assert client.records_to_send(space=1, now_s=session.now_s) == [write_frame(Ping())]
 
 
 def test_a_sleep_of_hours_in_the_middle_of_a_suspicion_is_not_the_end() -> None:
@@ -769,7 +793,7 @@ def test_much_leaves_in_bursts_of_ten_and_at_a_pace_while_the_window_lasts() -> 
     assert 10 <= bursts[0] <= 12  # they are smaller than 1200 bytes
     assert set(bursts[1:]) <= {1, 2}
     assert len(bursts) > 50
-    assert recovery.under_way <= recovery.window.size
+    assert recovery._under_way <= recovery.window.size
     session.finish(within_s=30.0)
 
 
