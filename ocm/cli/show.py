@@ -199,8 +199,8 @@ class TextView:
         if path.round_trip_s is not None and path.kind is ocm.PathKind.UDP:
             self._note("path.trip", ms=f"{path.round_trip_s * 1000:.1f}", percent=f"{path.loss * 100:.1f}")
         self._privacy(room)
-        if room.policy is not None:
-            self._note(f"chat.access_{room.policy.access.value}")
+        if room.policy is not None and room.policy.access is ocm.Access.MODERN:
+            self._note("chat.access_modern")
 
     def plaintext(self, count: int) -> None:
         """Say how many are not encrypted."""

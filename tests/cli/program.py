@@ -8,7 +8,7 @@ import signal
 import sys
 import termios
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,12 +169,19 @@ def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, 
 
 @asynccontextmanager
 async def ocm_command(
-    *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None, home: Path | None = None
+    *arguments: str,
+    stdin: int = PIPE,
+    env: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    within: Sequence[str] = (),
 ) -> AsyncGenerator[Program]:
-    """Run ``ocm`` with these arguments, with an empty home of its own or ``home``; it is gone at the block's end."""
+    """Run ``ocm`` with these arguments, with an empty home of its own or ``home``; it is gone at the block's end.
+
+    With ``within`` it runs behind another command's words.
+    """
     with TemporaryDirectory() as empty:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ocm"),
+            *(*within, sys.executable, "-m", "ocm"),
             *arguments,
             stdin=stdin,
             stdout=PIPE,
