@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
+
 import pytest
 
 from tests.campaign.deliveries import BAD, FAIR, TERRIBLE, Link, deliver
@@ -23,6 +26,16 @@ def test_everybody_hears_everything_once_and_in_order(link: Link) -> None:
 def test_a_run_is_the_same_every_time() -> None:
     one, other = (deliver(TERRIBLE, seed=3, deliveries=500) for _ in range(2))
     assert one == other
+
+
+@contextlib.contextmanager
+def repeated_by(command: str) -> Generator[None]:
+    """Say with a failure how to see it again."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"again: python -m tests.campaign.run {command}")
+        raise
 
 
 STEPS = {"receive", "append", "before the commit", "after the commit", "release", "send"}
@@ -54,9 +67,11 @@ def test_a_server_that_is_killed_between_any_two_steps_loses_nothing(seed: int) 
 @pytest.mark.parametrize("links", list(LINKS))
 def test_a_million_deliveries(links: str) -> None:
     link, p50_s, p99_s = LINKS[links]
-    outcome = deliver(link, seed=1, deliveries=1_000_000 if links == "terrible" else 200_000)
-    assert p50_s is None or outcome.p50_s < p50_s
-    assert outcome.p99_s < p99_s
+    count = 1_000_000 if links == "terrible" else 200_000
+    with repeated_by(f"deliveries --seed 1 --count {count} --links {links}"):
+        outcome = deliver(link, seed=1, deliveries=count)
+        assert p50_s is None or outcome.p50_s < p50_s
+        assert outcome.p99_s < p99_s
 
 
 @pytest.mark.campaign
@@ -72,8 +87,5 @@ def test_two_hundred_minutes_of_roaming(twenty: int) -> None:
 @pytest.mark.parametrize("hundred", range(10))
 def test_a_thousand_stories(hundred: int) -> None:
     for number in range(100 * hundred + 1, 100 * hundred + 101):
-        try:
+        with repeated_by(f"scenarios --seed {number} --count 1"):
             play(number)
-        except Exception as error:
-            error.add_note(f"again: python -m tests.campaign.run scenarios --seed {number} --count 1")
-            raise

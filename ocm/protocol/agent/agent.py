@@ -16,7 +16,8 @@ from ocm.protocol.agent.happenings import AgentEvent, Answered, Ended, EntryRefu
 from ocm.protocol.agent.memos import Memos
 from ocm.protocol.agent.questions import Question, Questions
 from ocm.protocol.agent.room import AgentRoom
-from ocm.protocol.agent.session import Answer, ReadBack, Recognized, Session, SessionEvent, SessionState, Told
+from ocm.protocol.agent.session import Answer, ReadBack, Recognized, Session, SessionEvent, Told
+from ocm.protocol.agent.succession import Succession
 from ocm.protocol.agent.wish import Verdict, Wish
 from ocm.protocol.entry import Policy, Reason, Refusal
 from ocm.protocol.events import (
@@ -93,10 +94,7 @@ class Agent:
         self._questions = Questions()
         self._abandoned: dict[int, Wish] = {}
         """Requests to enter rooms that are not wanted any more, by number."""
-        self._current: Session | None = None
-        self._coming: Session | None = None
-        self._former: Session | None = None
-        """The one before the current one: it speaks for the rooms that have no seat there yet."""
+        self._sessions = Succession()
         self._dialler = Dialler(jitter=jitter)
         self._attempts = 0
         """How many failed before the server was last reached."""
@@ -134,9 +132,9 @@ class Agent:
             self._forget(before)
         self._remembered.pop(room, None)
         self._wishes[room] = wish
-        if self._session is not None:
-            self._ask(self._session, wish)
-        elif self._current is None:
+        if self._sessions.open is not None:
+            self._ask(self._sessions.open, wish)
+        elif self._sessions.current is None:
             self._dialler.want(now_s=now_s)
 
     def leave(self, room: str, *, now_s: float) -> None:
@@ -148,7 +146,7 @@ class Agent:
         if wish is None or wish.room.over is not None or wish.leaving:
             return
         wish.leaving = True
-        session = self._session
+        session = self._sessions.open
         if session is not None and session.speaks_for(wish.room) and not wish.asked:
             self._leave(session, wish, wish.room.handle)
         elif not (wish.was_in or wish.asked):
@@ -244,8 +242,8 @@ class Agent:
                 room.stored(memo)
             elif isinstance(memo, Named):
                 self._kept = memo
-                if memo is self._named and self._session is not None:
-                    self._session.say_stored()
+                if memo is self._named and self._sessions.open is not None:
+                    self._sessions.open.say_stored()
 
     def store_failed(self, why: str) -> None:
         """Hear that nothing of what is not said to be stored is: all that is handed out once more."""
@@ -288,33 +286,31 @@ class Agent:
             session.drop()
         else:
             self._dialler.begin()
-            self._coming = session
+            self._sessions.coming = session
         return session
 
     def woke(self, *, now_s: float) -> None:
         """Hear that the machine slept."""
-        for session in (self._current, self._former):
-            if session is not None:
-                _channel_of(session).woke(now_s=now_s)
+        for session in self._sessions.known:
+            _channel_of(session).woke(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def moved(self, *, now_s: float) -> None:
         """Hear that the machine has another address: a server cannot know that of who only listens."""
-        for session in (self._current, self._former):
-            if session is not None:
-                _channel_of(session).moved(now_s=now_s)
+        for session in self._sessions.known:
+            _channel_of(session).moved(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def close(self, *, now_s: float) -> None:
         """End the session without leaving any room: whoever has our memory may go on."""
         self.flush_reads()
         self._dialler.stop()
-        for session in self._sessions():
+        for session in self._sessions:
             session.close(CloseCode.BYE, "")
 
     def disown(self) -> None:
         """Seal nothing any more: another process has the same keys."""
-        for session in self._sessions():
+        for session in self._sessions:
             session.disown()
 
     # --- datagrams --------------------------------------------------------------------------------------
@@ -324,35 +320,35 @@ class Agent:
         datagram = read_sealed(data)
         if datagram is None:
             return
-        for session in self._sessions():
+        for session in self._sessions:
             if session.connection_id == datagram.connection_id:
                 session.receive_datagram(datagram, address, len(data), now_s=now_s)
                 return
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        return [one for session in self._sessions() for one in session.datagrams_to_send(now_s=now_s)]
+        return [one for session in self._sessions for one in session.datagrams_to_send(now_s=now_s)]
 
     # --- time -------------------------------------------------------------------------------------------
 
     def next_timeout_s(self) -> float | None:
         """When ``handle_timeout`` has something to do, or there is something to send."""
-        times = [session.next_timeout_s() for session in self._sessions()]
-        if self._current is not None:
+        times = [session.next_timeout_s() for session in self._sessions]
+        if self._sessions.current is not None:
             times += [wish.ask_s for wish in self._wishes.values()]
-        if self._coming is not None:
-            times.append(self._coming.began_s + self.patience_s)
+        if self._sessions.coming is not None:
+            times.append(self._sessions.coming.began_s + self.patience_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> None:
         """Do what is due."""
-        coming = self._coming
+        coming = self._sessions.coming
         if coming is not None and coming.began_s + self.patience_s <= now_s:
             coming.drop()
             coming.look(now_s=now_s)
-        for each in self._sessions():
+        for each in self._sessions:
             each.handle_timeout(now_s=now_s)
-        session = self._session
+        session = self._sessions.open
         if session is not None:
             for wish in list(self._wishes.values()):
                 if wish.ask_s is not None and wish.ask_s <= now_s:
@@ -373,11 +369,11 @@ class Agent:
     @property
     def connection(self) -> Connection:
         """Whether the server is reached."""
-        return Connection.RECONNECTING if self._session is None else Connection.CONNECTED
+        return Connection.RECONNECTING if self._sessions.open is None else Connection.CONNECTED
 
     def path(self) -> PathState:
         """Return which way messages travel just now."""
-        session = self._session
+        session = self._sessions.open
         if session is None:
             return PathState(PathKind.NONE)
         channel = _channel_of(session)
@@ -385,18 +381,8 @@ class Agent:
 
     # --- what sessions say --------------------------------------------------------------------------------
 
-    @property
-    def _session(self) -> Session | None:
-        """The session that is open."""
-        session = self._current
-        return session if session is not None and session.state is SessionState.OPEN else None
-
-    def _sessions(self) -> list[Session]:
-        """Everything that may say or hear something."""
-        return [one for one in (self._current, self._former, self._coming) if one is not None]
-
     def _on_event(self, session: Session, event: SessionEvent, now_s: float) -> None:
-        if session is self._former:
+        if session is self._sessions.former:
             return  # nobody waits for its answers any more
         match event:
             case Recognized():
@@ -410,11 +396,9 @@ class Agent:
 
     def _recognized(self, session: Session, event: Recognized, now_s: float) -> None:
         answer = event.answer
-        before, self._current, self._coming = self._current, session, None
         self._path = PathKind.NONE
-        if before is not None:
+        if self._sessions.succeed(session, goes_on=answer.resumed):
             self._forget_questions()
-            self._pass_on(before, goes_on=answer.resumed)
         self._may_have_replaced = False
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
@@ -422,7 +406,7 @@ class Agent:
         self._attempts = self._dialler.reach(now_s=now_s)
         for wish in self._live_wishes():
             wish.unasked()
-            if self._former is None or not self._former.speaks_for(wish.room):
+            if not self._sessions.speaks_for(wish.room):
                 wish.room.detach()
             if known and not answer.resumed:
                 wish.room.forget_sent()
@@ -430,40 +414,14 @@ class Agent:
             self._ask(session, wish)
         self._was_connected = True
 
-    def _pass_on(self, before: Session, *, goes_on: bool) -> None:
-        """A session has begun: the one before it speaks for its rooms until they have a seat in the new one.
-
-        Where that came to nothing before any had one, it is still the one before that.
-        """
-        if before.rooms or not goes_on:
-            self._drop_former()
-        if before.rooms and goes_on:
-            self._former = before
-        else:
-            before.drop()
-
-    def _drop_former(self) -> None:
-        former, self._former = self._former, None
-        if former is not None:
-            for room in former.rooms.values():
-                room.detach()
-            former.drop()
-
-    def _vacate(self, room: AgentRoom) -> None:
-        """A room needs its former session no more."""
-        if self._former is not None:
-            self._former.unseat(room)
-            if not self._former.rooms:
-                self._drop_former()
-
     def _on_change(self, session: Session, now_s: float) -> None:
-        if session is self._coming:
+        if session is self._sessions.coming:
             if session.is_over:
-                self._coming = None
+                self._sessions.coming = None
                 # The server may have taken our AUTH, though its answer is lost.
                 self._may_have_replaced = self._may_have_replaced or session.has_shown_name
                 self._dial_later(now_s)
-        elif session is self._current:
+        elif session is self._sessions.current:
             if session.is_over:
                 self._lost(session, now_s)
             else:
@@ -471,24 +429,24 @@ class Agent:
                 if not channel.stream_up or channel.is_stream_late:
                     self._dialler.want(now_s=now_s)
                 self._look_at_path(session)
-        elif session is self._former:
+        elif session is self._sessions.former:
             for room in session.rooms.values():
                 self._gather(room)
             if session.is_over:
-                self._drop_former()
+                self._sessions.drop_former()
 
     def _lost(self, session: Session, now_s: float) -> None:
         """The session is over: what was under way waits for the next one, but for what the former still carries."""
         by_others = not self._may_have_replaced and not self._dialler.is_busy
         is_replaced = session.closing is CloseCode.REPLACED and by_others
         if is_replaced:
-            self._drop_former()
-        self._current, self._former = self._former, None
+            self._sessions.drop_former()
+        self._sessions.fall_back()
         self._path = PathKind.NONE
         self._forget_questions()
         for wish in self._live_wishes():
             wish.unasked()
-            if self._current is None or not self._current.speaks_for(wish.room):
+            if not self._sessions.speaks_for(wish.room):
                 wish.room.detach()
             self._gather(wish.room)
             if wish.leaving and not wish.was_in:
@@ -499,7 +457,7 @@ class Agent:
             self._dialler.stop()
             self._events.append(Replaced())
             return
-        if self._current is None:
+        if self._sessions.current is None:
             self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dialler.slow_down(now_s=now_s)
@@ -508,7 +466,7 @@ class Agent:
 
     def _dial_later(self, now_s: float) -> None:
         self._dialler.fail(now_s=now_s)
-        if self._was_connected and self._session is None and not self._dialler.is_stopped:
+        if self._was_connected and self._sessions.open is None and not self._dialler.is_stopped:
             self._tell_lost(self._dialler.attempt)
 
     # --- entering and leaving ---------------------------------------------------------------------------
@@ -542,7 +500,7 @@ class Agent:
         room, again = wish.room, wish.was_in
         asks_again = room.seat(seated, burst=greeting.burst, rate=greeting.rate, now_s=now_s)
         session.seat(room)
-        self._vacate(room)
+        self._sessions.vacate(room)
         self._dialler.be_of_use()
         wish.seated()
         self._gather(room)
@@ -614,15 +572,13 @@ class Agent:
         if wish.asked:
             self._abandoned[wish.asked] = wish
         wish.unasked()
-        if self._current is not None:
-            self._current.unseat(wish.room)
-        self._vacate(wish.room)
+        self._sessions.unseat(wish.room)
 
     # --- requests ---------------------------------------------------------------------------------------
 
     def _request(self, room: str, op: Op, make: Callable[[int, int], Payload]) -> int | None:
         wish = self._wish(room)
-        session = self._session
+        session = self._sessions.open
         if session is None or not session.speaks_for(wish.room) or self._questions.is_full:
             return None
         number = self._questions.next_number()

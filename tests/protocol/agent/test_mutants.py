@@ -29,8 +29,8 @@ def says_stored_before_it_is(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Agent) -> list[Memo]:
         memos = hand_out(self)
         for memo in memos:
-            if isinstance(memo, Named) and self._session is not None:
-                self._session.say_stored()
+            if isinstance(memo, Named) and self._sessions.open is not None:
+                self._sessions.open.say_stored()
         return memos
 
     patch.setattr(Agent, "memos_to_store", planted)
