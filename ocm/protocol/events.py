@@ -198,6 +198,7 @@ class StateChanged:
     """What the client remembers (``ocm.connect(state=...)``) cannot be written any more, or can again.
 
     Meanwhile ``post`` and ``send`` raise ``StateFailed``, what was posted before waits, and everything else goes on.
+    That it can again is told when it has been so for a while.
     """
 
     failure: str | None

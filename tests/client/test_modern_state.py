@@ -313,6 +313,7 @@ async def test_a_client_whose_disk_is_full_says_so_and_goes_on_when_there_is_roo
             disk.is_full = False
             assert (await waiting).delivery is Delivery.IN_ROOM
             await room.send("after")
+            await until(lambda: ocm.StateChanged(None) in bens.events)
             told = [event.failure for event in bens.events if isinstance(event, ocm.StateChanged)]
             assert [failure is None for failure in told] == [False, True]
             assert "full" in (told[0] or "")

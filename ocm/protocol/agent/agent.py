@@ -56,6 +56,8 @@ from ocm.protocol.wire.sealed import read_sealed
 PATIENCE_S: Final = (2.0, 3.0, 5.0, 10.0)
 """How long an attempt may take to connect, and as long again until the server knows us: the first, the second, and all
 others. A connection whose network has changed says nothing any more: to wait long for it at first is to be silent."""
+STORED_WELL_S: Final = 5.0
+"""How long storing goes well before it is told to do so again: a disk that is full takes something now and then."""
 
 
 class Agent:
@@ -89,6 +91,8 @@ class Agent:
         self._wishes: dict[str, Wish] = {}
         self.state_failure: str | None = None
         """Why nothing can be stored; None: it can, as far as is known."""
+        self._stored_well_s: float | None = None
+        """Since when it can again, where nobody was told yet."""
         self._memos = Memos()
         self._events: list[AgentEvent] = []
         self._questions = Questions()
@@ -235,8 +239,7 @@ class Agent:
     def stored(self, count: int, *, now_s: float) -> None:
         """Hear that ``count`` memos are stored by now, since ever: only now are they acted on."""
         if self.state_failure is not None:
-            self.state_failure = None
-            self._note_all(StateChanged(None))
+            self.state_failure, self._stored_well_s = None, now_s
         for memo, room in self._memos.stored(count):
             if room is not None:
                 room.stored(memo)
@@ -248,8 +251,9 @@ class Agent:
     def store_failed(self, why: str) -> None:
         """Hear that nothing of what is not said to be stored is: all that is handed out once more."""
         self._memos.take_back()
-        if self.state_failure is None:
-            self.state_failure = why
+        is_new = self.state_failure is None and self._stored_well_s is None
+        self.state_failure, self._stored_well_s = why, None
+        if is_new:
             self._note_all(StateChanged(why))
 
     # --- connections ------------------------------------------------------------------------------------
@@ -338,10 +342,15 @@ class Agent:
             times += [wish.ask_s for wish in self._wishes.values()]
         if self._sessions.coming is not None:
             times.append(self._sessions.coming.began_s + self.patience_s)
+        if self._stored_well_s is not None:
+            times.append(self._stored_well_s + STORED_WELL_S)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> None:
         """Do what is due."""
+        if self._stored_well_s is not None and self._stored_well_s + STORED_WELL_S <= now_s:
+            self._stored_well_s = None
+            self._note_all(StateChanged(None))
         coming = self._sessions.coming
         if coming is not None and coming.began_s + self.patience_s <= now_s:
             coming.drop()

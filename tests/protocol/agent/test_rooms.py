@@ -9,6 +9,7 @@ import pytest
 from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.agent import Answered, Settled
 from ocm.protocol.agent import room as room_module
+from ocm.protocol.agent.agent import STORED_WELL_S
 from ocm.protocol.agent.room import MISSED_S
 from ocm.protocol.agent.roster import NAME_SIZE_MAX, NAMES_MAX, Roster
 from ocm.protocol.agent.session import SessionState
@@ -101,9 +102,18 @@ def test_while_nothing_can_be_stored_nothing_is_sent_and_everything_else_goes_on
     client.store()
     assert line.hear_frames(Publish) == [Publish(1, 1, 0, b"waits")]
     assert client.post(b"goes on") == 2
-    assert client.read() == [StateChanged(None)]
     client.store()
     assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"goes on")]
+    client.fail_to_store()
+    client.store()
+    assert client.read() == [], "it has not been well for long"
+    timeout_s = client.agent.next_timeout_s()
+    assert timeout_s is not None
+    assert timeout_s <= client.now_s + STORED_WELL_S
+    client.pass_s(STORED_WELL_S)
+    assert client.read() == [StateChanged(None)]
+    client.fail_to_store()
+    assert client.read() == [StateChanged("full")]
 
 
 def test_receipts_come_once_and_in_the_order_of_posting() -> None:
