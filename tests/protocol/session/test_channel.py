@@ -913,3 +913,13 @@ def test_nothing_of_a_channel_shows_what_it_carries() -> None:
     shown = f"{session.client.channel!r} {session.client.channel.lane!r} {session.client.channel.path!r}"
     assert "ssss" not in shown
     assert "\\x00" not in shown
+
+
+def test_a_server_asks_for_no_sign_of_life_over_tls() -> None:
+    session = Session()
+    channel = session.server.channel
+    channel.say_stream(now_s=0.0)
+    channel.hear_stream(now_s=0.0)
+    assert channel.next_timeout_s() is None
+    assert not channel.handle_timeout(now_s=1000.0)
+    assert channel.records_to_send(space=65_536, now_s=1000.0) == []
