@@ -14,6 +14,8 @@ from tests.campaign.world import Person, World
 FAULTS_S: Final = 25.0
 """How long things go wrong."""
 BEGIN_S: Final = 4.0
+SILENT_S: Final = 25.0
+"""How long who only listens may take to notice a server that is gone without a word."""
 
 
 class Story:
@@ -26,6 +28,8 @@ class Story:
         count = 3 + self.below(3)
         self.people = [self.world.add(f"m{index}", creates=index == 0) for index in range(count)]
         self.people[0].policy = Policy(lifetime=Lifetime.PERSIST)
+        self.read_within_s = 5.0
+        """How long what is in the room may take to be read, once all messages are settled."""
         self.faults: list[Callable[[float], None]] = [
             self.bad_link,
             self.cut,
@@ -43,6 +47,8 @@ class Story:
             self.wake,
             self.jump_clock,
             self.pause_reader,
+            self.fill_disk,
+            self.unplug_server,
         ]
 
     # --- chance -----------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ class Story:
         world.run(until_s=end_s)
         self._stop_faults()
         self.checks.settle(within_s=10.0)
-        world.run(until_s=world.now_s + 5.0)
+        world.run(until_s=world.now_s + self.read_within_s)
         self.checks.finish()
 
     def _talk(self, person: Person, end_s: float) -> None:
@@ -96,6 +102,7 @@ class Story:
             for pipe in person.pipes():
                 pipe.clogged = False
             person.reads = True
+            person.free_disk()
             if person.agent is None:
                 person.start()
             else:
@@ -177,6 +184,16 @@ class Story:
         person = self.somebody()
         person.reads = False
         self.world.at(self.world.now_s + self.between(0.5, 6.0), person.read_on)
+
+    def fill_disk(self, end_s: float) -> None:
+        person = self.somebody()
+        person.fill_disk()
+        self.world.at(self.world.now_s + self.between(0.5, 8.0), person.free_disk)
+
+    def unplug_server(self, end_s: float) -> None:
+        if self.world.server.alive:
+            self.world.unplug_server(self.between(0.05, 3.0))
+            self.read_within_s = SILENT_S
 
 
 def play(number: int) -> World:

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from ocm.protocol.agent import AgentRoom
+from ocm.protocol.agent.memos import Memos
 from ocm.protocol.entry import KeptMember, KeptRoom
 from ocm.protocol.events import Message as EntryMessage
 from ocm.protocol.hub import Turn
@@ -135,12 +136,20 @@ def sends_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentRoom, "stored", stored)
 
 
+def forgets_what_a_full_disk_did_not_take(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Memos) -> None:
+        self._handed_out.clear()
+
+    patch.setattr(Memos, "take_back", planted)
+
+
 FOUND_BY_STORIES: list[Plant] = [
     acknowledges_before_commit,
     loses_the_dedupe_mark,
     delivers_out_of_order,
     sends_before_it_is_stored,
     resends_no_entry,
+    forgets_what_a_full_disk_did_not_take,
 ]
 FOUND_BY_DELIVERIES: list[Plant] = [resends_no_entry, resends_no_message, delivers_out_of_order]
 

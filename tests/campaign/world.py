@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from ocm.errors import SendRefused
+from ocm.errors import SendRefused, StateFailed
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.agent import Agent, AgentEvent, Session
 from ocm.protocol.entry import KeptMember, KeptRoom, Policy
@@ -35,6 +35,7 @@ ROOM: Final = "room"
 RESEND_S: Final = 0.2
 RESEND_MAX_S: Final = 4.0
 GIVE_UP_S: Final = 30.0
+STORE_AGAIN_S: Final = 0.25
 EPOCH_S: Final = 1_700_000_000.0
 STREAM_SPACE: Final = 65_536
 
@@ -298,6 +299,7 @@ class Person:
     stored: set[str] = field(default_factory=set[str])
     """Texts that were stored before they could leave."""
     agent: Agent | None = None
+    disk_is_full: bool = False
     starts: int = 0
     policy: Policy = field(default_factory=Policy)
     user: str = ""
@@ -312,6 +314,7 @@ class Person:
         draws = Draws(stream_key(self.world.seed, self.name, str(self.starts)))
         self._stored: deque[tuple[list[Memo], int, float]] = deque()
         self._handed = 0
+        self._store_later = False
         self._pipes: dict[Session, Pipe] = {}
         self.agent = Agent(
             self.memory.copy(),
@@ -333,7 +336,7 @@ class Person:
             return False
         try:
             self.agent.post(ROOM, text.encode(), now_s=self.now_s)
-        except SendRefused:
+        except (SendRefused, StateFailed):
             return False
         self.said[text] = Said(text, self.now_s)
         self.settle()
@@ -430,8 +433,15 @@ class Person:
         if self.reads:
             self.read_all()
 
+    def fill_disk(self) -> None:
+        """Let nothing be stored any more."""
+        self.disk_is_full = True
+
+    def free_disk(self) -> None:
+        self.disk_is_full = False
+
     def _store(self, agent: Agent) -> None:
-        memos = agent.memos_to_store()
+        memos = [] if self._store_later else agent.memos_to_store()
         if memos:
             self._handed += len(memos)
             due_s = self.now_s + 0.001 + 0.005 * self._draws.fraction()
@@ -443,6 +453,14 @@ class Person:
     def _on_stored(self, agent: Agent) -> None:
         if self.agent is not agent or not self._stored:
             return
+        if self.disk_is_full:
+            self._handed -= sum(len(memos) for memos, _, _ in self._stored)
+            self._stored.clear()
+            self._store_later = True
+            agent.store_failed("full")
+            self.world.at(self.now_s + STORE_AGAIN_S, partial(self._store_again, agent))
+            self.settle()
+            return
         memos, up_to, _ = self._stored.popleft()
         for memo in memos:
             self.memory.apply(memo)
@@ -450,6 +468,11 @@ class Person:
                 self.stored.add(memo.body.decode(errors="replace"))
         agent.stored(up_to, now_s=self.now_s)
         self.settle()
+
+    def _store_again(self, agent: Agent) -> None:
+        if self.agent is agent:
+            self._store_later = False
+            self.settle()
 
     def _on_timer(self, agent: Agent) -> None:
         if self.agent is agent:

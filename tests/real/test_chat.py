@@ -46,4 +46,4 @@ async def test_people_read_which_way_their_messages_go_and_miss_none(tmp_path: P
             bob.type("and back", "/leave")
             assert await aiko.expect("bob: ") == "bob: and back"
             await bob.expect("* You have left.")
-            assert not [line for line in bob.seen if "lost" in line or "missing" in line]
+            assert not [line for line in bob.seen if "connection is lost" in line or "missing" in line]

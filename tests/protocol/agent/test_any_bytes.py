@@ -12,7 +12,7 @@ from ocm.protocol.agent import EntryRefused, Settled
 from ocm.protocol.entry import Kind
 from ocm.protocol.events import Message
 from ocm.protocol.wire import frames
-from ocm.protocol.wire.classic import Stage
+from ocm.protocol.wire.classic import Header, Stage
 from ocm.protocol.wire.frames import Frame, Published, write_frame
 from ocm.protocol.wire.records import (
     Authenticated,
@@ -110,6 +110,10 @@ def record(op: Op, stage: Stage, payloads: st.SearchStrategy[Any]) -> st.SearchS
     return payloads.map(write)
 
 
+def later_version(operation: int, stage: int, payload: bytes) -> bytes:
+    return Header(0, operation, stage, len(payload)).encode() + payload
+
+
 frames_records = st.lists(said_frames, max_size=6).map(
     lambda several: write_frames_record(b"".join(map(write_frame, several)))
 )
@@ -154,6 +158,7 @@ records = st.one_of(
             body_max=st.just(9),
         ),
     ),
+    st.builds(later_version, st.integers(0x26, 255), st.integers(0, 3), st.binary(max_size=20)),
     st.binary(max_size=40),
 )
 deeds = st.sampled_from(["post", "read", "store", "leave", "enter", "history", "members", "kick", "lose", "wake"])
