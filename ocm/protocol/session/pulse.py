@@ -8,7 +8,7 @@ comes for 5 it gives this one up: an answer that is only late costs nothing, and
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, assert_never
 
 SILENCE_S: Final = 15.0
 UNANSWERED_S: Final = 1.0
@@ -78,4 +78,6 @@ class Pulse:
                 self._next, self._due_s = Beat.DEAD, now_s + PONG_S - self._late_s
             case Beat.DEAD:
                 self._due_s = None
+            case _:
+                assert_never(beat)
         return beat
