@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_GLOBAL_NODE := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check docs tutorial fuzz campaign kill networks siege cover lock clean FORCE
+.PHONY: help setup demo test check docs tutorial fuzz campaign canaries kill networks siege cover lock clean FORCE
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ fuzz: $(VENV)/.fuzz  ## fuzz the readers of network bytes; FUZZ_ARGS go to tests
 campaign: $(VENV)/.project  ## the long randomised tests: state machines, a thousand stories, a million deliveries
 	HYPOTHESIS_PROFILE=campaign $(BIN)/python -m pytest tests -m campaign --timeout=3600 $(TEST_ARGS)
 
+canaries: $(VENV)/.project  ## run the tests with marked secrets, and look for these in all that is written
+	CANARIES=1 $(BIN)/python -m pytest -o log_level=DEBUG $(TEST_ARGS)
+
 kill: $(VENV)/.project  ## kill -9 servers and clients, fill their disks: real processes, about 8 minutes
 	$(BIN)/python -m tests.real.run servers
 	$(BIN)/python -m tests.real.run clients
@@ -56,8 +59,9 @@ siege: $(VENV)/.project  ## junk, slow and half-open connections against a serve
 	$(BIN)/python -m ocm.bench.siege
 	$(BIN)/python -m ocm.bench.siege --half-open 10000 --seconds 30
 
-cover: $(VENV)/.project  ## run the tests and list the lines and branches they miss
+cover: $(VENV)/.project  ## run the tests and list the lines and branches they miss; in ocm/protocol they may miss none
 	$(BIN)/python -m pytest --cov=ocm --cov-branch --cov-report=term-missing:skip-covered $(TEST_ARGS)
+	$(BIN)/python -m coverage report --include='ocm/protocol/*' --fail-under=100
 
 # The files hold hashes and no index address, so that they work with any index.
 lock:  ## renew requirements*.txt; LOCK_ARGS=--upgrade for newer versions

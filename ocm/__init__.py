@@ -46,6 +46,7 @@ from ocm.protocol.events import (
     Removed,
     RoomClosed,
     Slowed,
+    StateChanged,
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.text import isolate, safe_text
@@ -108,6 +109,7 @@ __all__ = [
     "SendRefused",
     "ServerUntrusted",
     "Slowed",
+    "StateChanged",
     "StateFailed",
     "StateLocked",
     "Status",

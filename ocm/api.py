@@ -331,7 +331,7 @@ async def connect(
     Raises:
         LocalProtocolError: the URL or the name cannot be one.
         StateLocked: another process uses ``state``.
-        StateFailed: ``state`` cannot be read or written.
+        StateFailed: ``state`` cannot be read or written; from the block's end, too, where the last could not be.
     """
     where = parse_url(url)
     limits = limits or Limits()
@@ -360,6 +360,7 @@ async def connect(
             )
             stack.push_async_callback(agency.close)
             yield Client(agency.room, room=where.room, limits=limits, room_size_max=ROOM_SIZE_MAX)
+            await agency.finish()
         else:
             if state is not None:
                 raise LocalProtocolError("the classic profile has no state to keep")

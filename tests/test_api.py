@@ -16,7 +16,7 @@ from ocm.transport.base import Network
 from ocm.transport.memory import MemoryNetwork
 from tests.client.stage import URL, Machine, Stage, acting, member, rest, serve_well, soon
 from tests.peers import SERVER
-from tests.virtual import now_s, quiet, virtual
+from tests.virtual import Cut, cut_in_every_turn, now_s, quiet, virtual
 
 ANYWHERE = f"tcrp://{SERVER}:0"
 AIKO, BEN = Person("aiko"), Person("ben")
@@ -417,33 +417,14 @@ async def stay(server: ocm.EmbeddedServer, machine: Machine) -> None:
         await room.send("three")
 
 
-def steps_of_a_stay(cancel_at: int | None) -> int:
-    """Run a stay, cancelled after so many turns of the loop; return how many turns it took."""
-    turns = 0
-
-    @virtual
-    async def run() -> None:
-        nonlocal turns
+def test_cancelled_at_any_moment_a_stay_leaves_nothing_open() -> None:
+    async def play(cut: Cut) -> None:
         network = MemoryNetwork()
         machine = Machine(network)
         async with ocm.serve(ANYWHERE, network=network.host(SERVER)) as server:
-            task = asyncio.ensure_future(stay(server, machine))
-            while not task.done():
-                turns += 1
-                if turns == cancel_at:
-                    task.cancel()
-                await asyncio.sleep(0 if turns % 3 else 0.01)
-            if cancel_at is None:
-                await task
+            await cut.follow(stay(server, machine))
             await asyncio.sleep(3)
             assert server.status().connections == 0
             assert machine.ports_open() == 0
 
-    run()
-    return turns
-
-
-def test_cancelled_at_any_moment_a_stay_leaves_nothing_open() -> None:
-    turns = steps_of_a_stay(None)
-    for cancel_at in range(1, turns):
-        steps_of_a_stay(cancel_at)
+    cut_in_every_turn(play)

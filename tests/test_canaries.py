@@ -7,16 +7,20 @@ import contextlib
 import gc
 import itertools
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import ocm
 from ocm.testing import Network
 from ocm.transport.link_model import Draws
+from tests import canaries
+from tests.canaries import MARK, traces
 
-MARK = b"\xc4\x9a\x7e\x01\xca\xfe"
-"""Begins every secret of the test: in hex it is found, too."""
 WORD = "canary-word-5fd31c"
 TEXT = "canary-text-8a02e7"
 URL = "tcrps://[::]:12345"
@@ -33,10 +37,9 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Draws, "data", data)
 
 
-def traces(text: str) -> list[str]:
-    """Return which secrets are to be seen in a text, spelled in any of these ways."""
-    spelled = {MARK.hex(), MARK.hex().upper(), repr(MARK)[2:-1], WORD}
-    return sorted(secret for secret in spelled if secret in text)
+def found(text: str) -> list[str]:
+    """Return what is to be seen of secrets, or of what is said."""
+    return [*traces(text), *(word for word in (WORD,) if word in text)]
 
 
 def reprs() -> str:
@@ -94,13 +97,38 @@ def test_secrets_and_texts_stay_in(
     network.run(_live(seen))
     written = capfd.readouterr()
     output = "\n".join([caplog.text, written.out, written.err, str(network.timeline)])
-    assert traces(output) == []
+    assert found(output) == []
     assert TEXT not in output
-    assert [trace for text in seen for trace in traces(text)] == []
+    assert [trace for text in seen for trace in found(text)] == []
 
 
 @pytest.mark.usefixtures("marked")
 def test_the_search_finds_what_it_looks_for() -> None:
     secret = Draws(1).data(32)
     for spelled in (secret.hex(), secret.hex().upper(), repr(secret), f"password {WORD}"):
-        assert traces(spelled)
+        assert found(spelled)
+
+
+def test_the_search_of_the_suite_counts_what_it_finds() -> None:
+    search = canaries.Search()
+    secret = canaries.marked(bytes(range(32)))
+    assert secret[:4] + secret[22:] == bytes([*range(4), *range(22, 32)])
+    for text in (f"token {secret.hex()}", f"got {secret!r}", secret.decode("utf-8", "replace"), "-BEGIN PRIVATE KEY-"):
+        before = len(search.hits)
+        search.look("here", text)
+        assert search.hits[before:] != [], text
+    search.look("here", f"an id {canaries.marked(bytes(16)).hex()}")
+    assert len(search.hits) == 4
+
+
+def test_programs_that_the_suite_starts_mark_their_secrets() -> None:
+    planted = Path(__file__).with_name("planted")
+    command = [
+        sys.executable,
+        "-c",
+        "import secrets; print(secrets.token_bytes(32).hex(), secrets.token_bytes(16).hex())",
+    ]
+    for given, count in (({canaries.VARIABLE: "1"}, 1), ({}, 0)):
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(planted), **given}
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert len(traces(run.stdout)) == count

@@ -300,6 +300,24 @@ async def test_an_encrypted_address_says_nothing_in_clear_to_anybody(
     assert here.ports_open() == 0
 
 
+@pytest.mark.parametrize("server", ["classic only", "who hangs up", "an HTTP server"])
+def test_a_client_that_falls_back_is_found(server: str, pem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it gets in or not: what it says in clear is seen."""
+    honest = talk
+
+    async def planted(url: str, here: Machine, *, policy: ocm.Policy | None = None) -> ocm.Receipt:
+        try:
+            return await honest(url, here, policy=policy)
+        except ocm.ConnectFailed:
+            with contextlib.suppress(ocm.OcmError):
+                await honest(URLS["classic"], here)
+            raise  # as if nothing had been said
+
+    monkeypatch.setitem(globals(), "talk", planted)
+    with pytest.raises(AssertionError):
+        test_an_encrypted_address_says_nothing_in_clear_to_anybody(server, "pinned", "none", pem)
+
+
 @pytest.mark.parametrize("server", SERVERS)
 @virtual
 async def test_a_classic_address_is_what_one_types_to_be_read(server: str, pem: str) -> None:

@@ -23,9 +23,9 @@ def test_a_forked_child_seals_nothing() -> None:
     assert isinstance(agent, Agent)
     (session,) = world.server.reception.sessions.values()
     assert session.channel is not None
-    assert agent._current is not None
-    assert agent._current.channel is not None
-    lanes = [session.channel.lane, agent._current.channel.lane]
+    assert agent._sessions.current is not None
+    assert agent._sessions.current.channel is not None
+    lanes = [session.channel.lane, agent._sessions.current.channel.lane]
     forks.watch(agent)
     forks.watch(world.server.reception)
     child = os.fork()

@@ -255,6 +255,7 @@ _NUMBERS: Final[Mapping[str, Mapping[str, str]]] = {
         "messages of one member and room that are not settled": f"{publishing.UNSETTLED_MAX}",
         "bodies that a server holds to put them into order, per member and room": _bytes(publishing.HELD_BYTES_MAX),
         "answers that a server remembers, per member and room": f"{publishing.ANSWERS_KEPT}",
+        "longest wait that a client grants one answer": _seconds(limits.ANSWER_WAIT_MAX_S),
         "silence after which a PUBLISH goes again": _seconds(publishing.SILENCE_S),
         "entries under way to a member, and credit at first": f"{receiving.ENTRIES_MAX}",
         "bodies under way to a member": _bytes(receiving.BYTES_MAX),

@@ -81,7 +81,7 @@ class Interview:
             try:
                 return check(line.strip() or default)
             except CommandFailed as failed:
-                self._screen.line(f"* {failed.sentence}")
+                self._screen.tell(f"* {failed.sentence}")
 
     def _check_operation(self, text: str) -> str:
         digit = text.translate({ord("１"): "1", ord("２"): "2"})

@@ -129,7 +129,7 @@ class _Chat:
                 if self._interruption.is_watched or not interview.has_asked:
                     self._view().failed(code_of(error), sentence)
                     raise CommandFailed(sentence) from None
-                self._screen.line(f"* {sentence}")
+                self._screen.tell(f"* {sentence}")
                 self._answers.forget(error)
             except CommandFailed as failed:
                 self._view().failed("untrusted" if isinstance(failed, Untrusted) else "failed", failed.sentence)
@@ -205,6 +205,6 @@ class _Chat:
 
     def _explain(self, error: ocm.OcmError) -> str:
         server = ocm.safe_text(self._answers.server or "")
-        if self._interruption.is_watched and not isinstance(error, ocm.RoomRefused):
+        if self._interruption.is_watched and not isinstance(error, ocm.RoomRefused | ocm.StateFailed):
             return self._words("fault.gave_up", server=server)
         return explain_chatting(error, server, self._words)

@@ -16,6 +16,10 @@ UNSENT_MAX: Final = 1000
 """Messages that may wait to be sent before stdin is read on: a file piped in does not pile up in memory."""
 UNSENT_SIZE_MAX: Final = 2**20
 """Characters of them, likewise."""
+KEEP_AGAIN_S: Final = 1.0
+"""How long a line that cannot be kept on this machine waits before it is tried again."""
+ASK_PATIENCE_S: Final = 2.0
+"""How long the next line waits for the answer to a command; a later answer is shown when it comes."""
 
 
 class Conversation:
@@ -33,6 +37,8 @@ class Conversation:
         self._unsent = 0
         """Messages that were given up when we left."""
         self._left = False
+        self._asked: set[asyncio.Task[None]] = set()
+        """What is asked of the server."""
 
     async def run(self, interrupted: asyncio.Event) -> int:
         """Talk and listen until the room or stdin ends; return the exit status.
@@ -106,6 +112,17 @@ class Conversation:
 
     async def _type(self) -> None:
         """Read stdin to its end, or to ``/leave``; then wait until all that was said is settled."""
+        try:
+            if await self._obey():
+                await asyncio.gather(*self._asked)
+                await self._room.drain()
+        finally:
+            for task in self._asked:
+                task.cancel()
+            await asyncio.gather(*self._asked, return_exceptions=True)
+
+    async def _obey(self) -> bool:
+        """Do as stdin says; return whether that was to its end."""
         while (line := await self._stdin.line()) is not None:
             if isinstance(line, Unreadable):
                 self._view.not_sent(line.value, "")
@@ -114,11 +131,11 @@ class Conversation:
                 case Say(text):
                     await self._say(text)
                 case Command.LEAVE:
-                    return
+                    return False
                 case Command.HELP:
                     self._view.commands()
                 case Command.WHO:
-                    self._view.who(tuple(await self._room.fetch_members()))
+                    await self._ask(self._who())
                 case Command.STATUS:
                     self._view.status(self._room)
                 case Command.CLOSE:
@@ -129,13 +146,25 @@ class Conversation:
                     self._view.unknown_command(word)
                 case None:
                     pass
-        await self._room.drain()
+        return True
 
     async def _ask(self, request: Coroutine[Any, Any, None], *, about: str | None = None) -> None:
+        """Ask for something, and wait a little for the answer: what is typed behind it is not to wait for a server."""
+        task = asyncio.create_task(self._answer(request, about=about))
+        self._asked.add(task)
+        await asyncio.wait({task}, timeout=ASK_PATIENCE_S)
+        for answered in [task for task in self._asked if task.done()]:
+            self._asked.remove(answered)
+            answered.result()
+
+    async def _answer(self, request: Coroutine[Any, Any, None], *, about: str | None) -> None:
         try:
             await request
         except ocm.OcmError as error:
             self._view.not_done(error, about=about)
+
+    async def _who(self) -> None:
+        self._view.who(tuple(await self._room.fetch_members()))
 
     async def _say(self, text: str) -> None:
         while True:
@@ -146,6 +175,11 @@ class Conversation:
                     self._view.not_sent(refused.code, text)
                     return
                 await asyncio.sleep(refused.retry_after_s)
+            except ocm.StateFailed:
+                if self._stdin.is_terminal:
+                    self._view.not_sent("state", text)
+                    return
+                await asyncio.sleep(KEEP_AGAIN_S)  # a file that is piped in waits; a person types it again
             else:
                 break
         self._unsettled[message_id] = len(text)

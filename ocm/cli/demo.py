@@ -73,10 +73,10 @@ class _Demo:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(ocm.serve("tcrps://127.0.0.1:0"))
             assert server.classic_url is not None, "on loopback classic programs may connect"
-            self._screen.line(self._words("demo.serving", url=server.url))
-            self._screen.line(self._words("demo.serving_classic", url=server.classic_url))
-            self._screen.line(self._words("demo.packets"))
-            self._screen.line(self._words("demo.profiles"))
+            self._screen.tell(self._words("demo.serving", url=server.url))
+            self._screen.tell(self._words("demo.serving_classic", url=server.classic_url))
+            self._screen.tell(self._words("demo.packets"))
+            self._screen.tell(self._words("demo.profiles"))
             self._screen.line("")
             aiko = await self._enter(stack, server.url, "aiko", create=True)
             bob = await self._enter(stack, server.url, "bob")
@@ -92,8 +92,8 @@ class _Demo:
             status = server.status()
             self._screen.line("")
             counts = {"received": status.datagrams_received, "sent": status.datagrams_sent}
-            self._screen.line(self._words("demo.counts", **counts))
-            self._screen.line(self._words("demo.try_it"))
+            self._screen.tell(self._words("demo.counts", **counts))
+            self._screen.tell(self._words("demo.try_it"))
         return DONE
 
     async def _enter(self, stack: AsyncExitStack, url: str, user: str, *, create: bool = False) -> _Actor:
@@ -164,7 +164,7 @@ class _Demo:
         client = await stack.enter_async_context(ocm.connect(url, user=user))
         room = await stack.enter_async_context(client.join(ROOM))
         self._screen.line("")
-        self._screen.line(self._words("demo.your_turn", user=user, bot=bot.name))
+        self._screen.tell(self._words("demo.your_turn", user=user, bot=bot.name))
         view = TextView(self._screen, self._words, interactive=True)
         view.entered(room, created=False)
         answering = asyncio.create_task(_answer(bot, lambda text: self._words("demo.answer", text=text)))
@@ -176,7 +176,7 @@ class _Demo:
 
     def _tell(self, carrier: str, direction: str, key: str, *, hint: str = "", **values: object) -> None:
         line = f"{carrier} {direction} {self._words(key, **values)}"
-        self._screen.line(f"{line}   [{hint}]" if hint else line)
+        self._screen.tell(f"{line}   [{hint}]" if hint else line)
 
 
 def _carrier(actor: _Actor) -> str:

@@ -45,17 +45,27 @@ def event_values(event: ocm.Event) -> dict[str, object]:
             values = {"event": "slowed", "dropped": dropped}
         case ocm.Announcement(text=text):
             values = {"event": "announcement", "text": text}
-        case ocm.ConnectionChanged(connection=connection, attempt=attempt):
-            values = {"event": "connection", "state": connection.value, "attempt": attempt}
-        case ocm.PathChanged(path=path):
-            values = {"event": "path", "path": path.kind.value, "round_trip_s": path.round_trip_s, "loss": path.loss}
-        case ocm.PolicyChanged(access=access):
-            values = {"event": "policy", "access": access.value}
-        case ocm.LogChanged(rewound=rewound):
-            values = {"event": "log", "rewound": rewound}
+        case ocm.ConnectionChanged() | ocm.PathChanged() | ocm.PolicyChanged() | ocm.LogChanged() | ocm.StateChanged():
+            values = _change_values(event)
         case _:
             assert_never(event)
     return values
+
+
+def _change_values(
+    event: ocm.ConnectionChanged | ocm.PathChanged | ocm.PolicyChanged | ocm.LogChanged | ocm.StateChanged,
+) -> dict[str, object]:
+    match event:
+        case ocm.ConnectionChanged(connection=connection, attempt=attempt):
+            return {"event": "connection", "state": connection.value, "attempt": attempt}
+        case ocm.PathChanged(path=path):
+            return {"event": "path", "path": path.kind.value, "round_trip_s": path.round_trip_s, "loss": path.loss}
+        case ocm.PolicyChanged(access=access):
+            return {"event": "policy", "access": access.value}
+        case ocm.LogChanged(rewound=rewound):
+            return {"event": "log", "rewound": rewound}
+        case ocm.StateChanged(failure=failure):
+            return {"event": "state", "failure": failure}
 
 
 class JsonView:

@@ -141,7 +141,10 @@ def start_logging(verbose: int) -> None:
 
 
 class _SafeFormatter(logging.Formatter):
-    """Lets nothing through that could act on a screen."""
+    """Lets nothing through that could act on a screen. Only a traceback has more than one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return safe_text(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
         return safe_text(super().format(record), newlines=True)

@@ -8,6 +8,7 @@ import select
 import sys
 from typing import Final, TextIO
 
+from ocm.cli.fold import fold
 from ocm.protocol.text import safe_text
 
 STDOUT: Final = 1
@@ -31,9 +32,21 @@ class Screen:
         """Whether a person is looking."""
         return os.isatty(self._fd)
 
+    @property
+    def columns(self) -> int:
+        """How wide a terminal is; 0 where that is not known, and where it is none."""
+        try:
+            return os.get_terminal_size(self._fd).columns
+        except OSError:
+            return 0
+
     def line(self, text: str) -> None:
-        """Write a line. What peers wrote was made safe before."""
+        """Write a line as it is. What peers wrote was made safe before."""
         self.write(text + "\n")
+
+    def tell(self, *lines: str) -> None:
+        """Write lines for people, all at once: a terminal does not cut their words."""
+        self.write("".join(f"{fold(line, self.columns)}\n" for line in lines))
 
     def write(self, text: str) -> None:
         """Write a piece of a line: a prompt."""
@@ -48,7 +61,7 @@ class Screen:
 def complain(sentence: str) -> None:
     """Write one line of trouble on stderr, if anybody is there to read it."""
     with contextlib.suppress(OSError):
-        Screen(STDERR).line(f"ocm: {safe_text(sentence)}")
+        Screen(STDERR).tell(f"ocm: {safe_text(sentence)}")
 
 
 def reserve_standard_files() -> None:

@@ -144,7 +144,7 @@ async def _serve(options: ServeOptions, words: Words, interruption: Interruption
     except ocm.OcmError as error:
         raise CommandFailed(explain_serving(error, options.host, words)) from None
     if not options.as_json:
-        Screen(STDOUT).line(words("serve.stopped" if options.data_dir is None else "serve.stopped_kept"))
+        Screen(STDOUT).tell(words("serve.stopped" if options.data_dir is None else "serve.stopped_kept"))
     return DONE
 
 
@@ -199,7 +199,7 @@ def _announce(server: ocm.EmbeddedServer, options: ServeOptions, words: Words) -
         lines.append(words(f"serve.classic_{_classic(options)}"))
     lines.append(words("serve.kept", path=options.data_dir) if options.data_dir else words("serve.not_kept"))
     lines.append(words("serve.how_to_stop"))
-    Screen(STDOUT).write("".join(f"{line}\n" for line in lines))
+    Screen(STDOUT).tell(*lines)
 
 
 def _classic_addresses(

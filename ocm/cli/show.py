@@ -101,6 +101,8 @@ def show_event(event: ocm.Event, words: Words) -> str | None:
             line = words(f"chat.policy_{access.value}")
         case ocm.LogChanged(rewound=rewound):
             line = words("chat.log_rewound" if rewound else "chat.log_new")
+        case ocm.StateChanged(failure=why):
+            line = words("chat.state_works") if why is None else words("chat.state_failed", why=show_text(why))
         case ocm.Gap(missed=missed):
             line = words("chat.gap", missed=missed)
         case ocm.Slowed(dropped=dropped):
@@ -183,7 +185,7 @@ class TextView:
                 return
         line = show_event(event, self._words)
         if line is not None:
-            self._screen.line(line)
+            self._screen.tell(line)
 
     def who(self, names: tuple[str, ...]) -> None:
         """List the members."""
@@ -197,8 +199,8 @@ class TextView:
         if path.round_trip_s is not None and path.kind is ocm.PathKind.UDP:
             self._note("path.trip", ms=f"{path.round_trip_s * 1000:.1f}", percent=f"{path.loss * 100:.1f}")
         self._privacy(room)
-        if room.policy is not None:
-            self._note(f"chat.access_{room.policy.access.value}")
+        if room.policy is not None and room.policy.access is ocm.Access.MODERN:
+            self._note("chat.access_modern")
 
     def plaintext(self, count: int) -> None:
         """Say how many are not encrypted."""
@@ -261,4 +263,4 @@ class TextView:
             self._note("chat.encrypted")
 
     def _note(self, key: str, **values: object) -> None:
-        self._screen.line(f"* {self._words(key, **values)}")
+        self._screen.tell(f"* {self._words(key, **values)}")

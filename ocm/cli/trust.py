@@ -133,7 +133,7 @@ class Trust:
         if not self._asks:
             pinned = ocm.safe_text(str(replace(url, fingerprint=shown)))
             raise Untrusted(words("trust.nobody_asks", server=server, url=pinned))
-        self._screen.line(f"* {words('trust.unknown', server=server)}")
+        self._screen.tell(f"* {words('trust.unknown', server=server)}")
         for line in grouped(shown).split("\n"):
             self._screen.line(f"    {line}")
         while True:
@@ -144,7 +144,7 @@ class Trust:
                 return
             if said in _NO or _TYPED.fullmatch(said):
                 raise Untrusted(words("trust.refused"))
-            self._screen.line(f"* {words('trust.again')}")  # "y" may be the first letter of a message
+            self._screen.tell(f"* {words('trust.again')}")  # "y" may be the first letter of a message
 
 
 def grouped(fingerprint: str) -> str:

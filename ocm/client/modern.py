@@ -29,12 +29,14 @@ from ocm.transport.batch import send_all
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a server may take to hang up behind our last word."""
-LEAVE_TIMEOUT_S: Final = 2.0
-"""How long a server may take to hear that we are out of rooms we were about to enter."""
+GIVE_BACK_TIMEOUT_S: Final = 2.0
+"""How long a server may take to hear that we do not want seats that we asked for."""
 REMEMBER_AFTER_S: Final = 1.0
 """How long after something was read that is stored, at the latest."""
 SLEPT_S: Final = 5.0
 """Wall clock ahead of the loop's by so much: the machine slept (TCRP/2 section 5)."""
+STORE_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+"""How long a state that could not be written is left alone; the last one repeats."""
 _LOOK_S: Final = 1.0
 """How often the two clocks are compared, and our address with what it was."""
 _WRITE_SIZE: Final = 32_768
@@ -149,7 +151,12 @@ class Agency:
         """Those that are there, in the order they were made."""
         self._ports: dict[int, DatagramPort] = {}
         """By the size of an address: one for IPv4, one for IPv6."""
-        self._handed_out = 0
+        self._stored = 0
+        """Memos that were stored since we began."""
+        self._storing = False
+        self._store_failures = 0
+        """In a row."""
+        self._store_later: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_s: float | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -164,6 +171,8 @@ class Agency:
         self._is_due = False
         self._settled = asyncio.Event()
         self._broken: OcmError | None = None
+        self._unkept: StateFailed | None = None
+        """Why the last that was to be remembered is not."""
         self._closed = False
 
     def now_s(self) -> float:
@@ -181,12 +190,15 @@ class Agency:
 
         Raises:
             LocalProtocolError: we are in it already, or the client's block has ended.
+            StateFailed: what is remembered cannot be written just now.
             OcmError: why nothing can go on.
         """
         if self._closed:
             raise LocalProtocolError("the client's ``async with`` has ended")
         if self._broken is not None:
             raise self._broken
+        if self.agent.state_failure is not None:
+            raise StateFailed(self.agent.state_failure)
         self.agent.enter(room.name, create=create, policy=policy, password=self._password, now_s=self.now_s())
         self._rooms[room.name] = room
         if self._watch is None:
@@ -223,6 +235,12 @@ class Agency:
         """Tell a room nothing more."""
         if self._rooms.get(room.name) is room:
             del self._rooms[room.name]
+
+    async def remembered(self) -> None:
+        """Wait until what is being stored is, or cannot be."""
+        while self._storing and self.agent.state_failure is None:
+            self._settled.clear()
+            await self._settled.wait()
 
     # --- the one place that keeps machine, network, store and timer together ----------------------------------
 
@@ -268,19 +286,40 @@ class Agency:
         self.hear(lambda: connection.session.lost(now_s=self.now_s()))
 
     def _store(self) -> bool:
+        """Store what is to be, one batch at a time; where that failed, not before it is time again."""
+        if self._storing or self._store_later is not None:
+            return False
         memos = self.agent.memos_to_store()
         if not memos:
             return False
-        self._handed_out += len(memos)
-        self._state.submit(memos, partial(self._on_stored, self._handed_out))
+        self._storing = True
+        self._state.submit(memos, partial(self._on_stored, len(memos)))
         return True
 
     def _on_stored(self, count: int, error: StateFailed | None) -> None:
+        self._storing = False
         if error is None:
-            self.hear(lambda: self.agent.stored(count, now_s=self.now_s()))
+            self._stored += count
+            self._store_failures = 0
+            self.hear(lambda: self.agent.stored(self._stored, now_s=self.now_s()))
         else:
-            self._fail(error)
-            self.settle()
+            self._store_failed(error)
+
+    def _store_failed(self, error: StateFailed) -> None:
+        """Go on without, and try again: a disk that is full may have room again."""
+        if self._closed:
+            self._unkept = error
+            return
+        wait_s = STORE_AGAIN_S[min(self._store_failures, len(STORE_AGAIN_S) - 1)]
+        self._store_failures += 1
+        self._store_later = self._loop.call_later(wait_s, self._store_again)
+        for room in list(self._rooms.values()):
+            room.not_let_in(error)
+        self.hear(lambda: self.agent.store_failed(str(error)))
+
+    def _store_again(self) -> None:
+        self._store_later = None
+        self.hear(lambda: None)
 
     def _write(self) -> None:
         for session, connection in list(self._sessions.items()):
@@ -422,6 +461,13 @@ class Agency:
 
     # --- the end ----------------------------------------------------------------------------------------
 
+    async def finish(self) -> None:
+        """Close, the state too. Raises ``StateFailed`` where not everything is in it."""
+        await self.close()
+        self._state.close()
+        if self._unkept is not None:
+            raise self._unkept
+
     async def close(self) -> None:
         """Say goodbye without leaving any room, give the server time to hear it, close everything. Idempotent."""
         if self._closed:
@@ -435,7 +481,7 @@ class Agency:
     async def _wait_for_leaves(self) -> None:
         """Wait until the server knows of the rooms that we were about to enter and do not want any more."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT_S):
                 while self.agent.is_leaving and self.agent.connection is Reach.CONNECTED:
                     self._settled.clear()
                     await self._settled.wait()
@@ -448,9 +494,11 @@ class Agency:
         self.agent.close(now_s=self.now_s())
         self.settle()
         self._closed = True
-        for timer in (self._timer, self._watch, self._remembering):
+        for timer in (self._timer, self._watch, self._remembering, self._store_later):
             if timer is not None:
                 timer.cancel()
+        self._storing, self._store_later = False, None
+        self._store()  # behind what is being stored
         for port in self._ports.values():
             port.close()
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 ENTER_TIMEOUT_S: Final = 30.0
 """How long the first entry may take, with all its tries to connect."""
 LEAVE_TIMEOUT_S: Final = 2.0
-"""How long a server may take to confirm that we leave."""
+"""How long a server may take to confirm that we leave, and the client's state to forget the room."""
 STALLED_S: Final = 10.0
 """How long a room that is to be left may settle none of our messages before it is left all the same."""
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -141,12 +141,15 @@ class ModernRoom(Room):
         return tuple(row.name for row in rows)
 
     async def leave(self, *, drain: bool = True) -> None:
-        """Say what is left to say, then leave."""
+        """Say what is left to say, then leave: when it is done the client's state does not know the room any more."""
         try:
             if drain and self._left is None:
                 await self._drain_while_it_moves()
             if not self._is_over and self._machine.over is None:
-                await asyncio.wait([self._depart()], timeout=LEAVE_TIMEOUT_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                        await asyncio.shield(self._depart())
+                        await self._agency.remembered()
         finally:
             if not self._is_over:
                 self._depart()
@@ -195,7 +198,7 @@ class ModernRoom(Room):
             ConnectFailed: nobody answers.
             TransportClosed: the connection broke, or the server does not answer.
             RemoteProtocolError: the server does not keep to the protocol.
-            StateFailed: what the client remembers cannot be written.
+            StateFailed: what the client remembers cannot be written just now.
             LocalProtocolError: we are in the room already, or the client's block has ended.
         """
         self._entered_machine = self._agency.enter(self, create=self._create, policy=self._policy)
@@ -237,7 +240,11 @@ class ModernRoom(Room):
         if isinstance(error, ServerUntrusted):
             self.fail(error)  # it will not become another
         else:
-            _fail(self._entering, error)
+            self.not_let_in(error)
+
+    def not_let_in(self, error: OcmError) -> None:
+        """Hear that who has never been in will not be; nothing happens where we have."""
+        _fail(self._entering, error)
 
     def wake_if_readable(self) -> None:
         """Have the reader look, if there is something to read."""

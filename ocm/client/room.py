@@ -77,7 +77,8 @@ class Room(ABC):
     def post(self, text: str) -> int:
         """Say ``text``; never waits. Return the message id that its ``Receipt`` event will carry.
 
-        Raises ``SendRefused``: ``empty``, ``too_large``, ``not_text``, ``closed``, or ``rate`` with ``retry_after_s``.
+        Raises ``SendRefused``: ``empty``, ``too_large``, ``not_text``, ``closed``, or ``rate`` with ``retry_after_s``;
+        ``StateFailed`` while the client's state cannot be written (see ``StateChanged``).
         """
 
     @abstractmethod

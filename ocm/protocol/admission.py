@@ -46,11 +46,6 @@ class Admission:
         self._silent = 0
         self._hosts: OrderedDict[bytes, _Host] = OrderedDict()
 
-    @property
-    def unseated(self) -> int:
-        """Connections without a seat."""
-        return len(self._unseated)
-
     def open(self, peer: Address, *, now_s: float) -> tuple[Visit | None, list[Visit]]:
         """Let a connection in; return its visit, or None when its network is to wait, and the visits that must go."""
         visit = Visit(host_key(peer), network_key(peer), is_loopback(peer))

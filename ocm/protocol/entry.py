@@ -148,7 +148,8 @@ class Record(NamedTuple):
     """Tells apart the rooms that have had this name, one after the other."""
     entry: Entry
     door: bytes = b""
-    """JOIN: what the member's link needs to be made again after a restart (``Link.memo``); else empty."""
+    """JOIN: what the member's link needs to be made again after a restart (``Link.memo``). LEAVE: the same where the
+    member is to hear of it still, whenever it comes back. Else empty."""
 
 
 class Refused(NamedTuple):
@@ -166,6 +167,17 @@ class Refused(NamedTuple):
     """SHA-256 of the kind byte and the body: tells the same message sent again from another one."""
 
 
+class Moved(NamedTuple):
+    """A step of a journal: a member has another door, since it asked for its seat again."""
+
+    room: str
+    incarnation: int
+    member: int
+    """Member id."""
+    door: bytes
+    """As in ``Record``."""
+
+
 class Identity(NamedTuple):
     """A step of a journal: what a client is known by. Its newest counts; without secrets it is forgotten."""
 
@@ -177,7 +189,7 @@ class Identity(NamedTuple):
     """When it may be forgotten, in milliseconds since 1970."""
 
 
-Step: TypeAlias = Opened | Record | Refused | Identity
+Step: TypeAlias = Opened | Record | Refused | Moved | Identity
 """What a journal keeps. Steps of one batch are kept together or not at all."""
 
 
@@ -204,6 +216,10 @@ class KeptMember:
     """The highest message id that was taken or refused for good."""
     answers: tuple[Answer, ...] = ()
     """The last ones, by rising message id."""
+    joined_seq: int = 0
+    """The entry that says that it came."""
+    left_seq: int = 0
+    """Above 0: the entry that says that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +241,8 @@ class KeptRoom:
     closed: bool
     members: tuple[KeptMember, ...]
     """In the order of joining; of a closed room those who were in it at the end."""
+    former: tuple[KeptMember, ...] = ()
+    """Those who were removed and are to hear of it still, in the order of leaving. Kept as long as closed rooms are."""
 
 
 @dataclass(frozen=True, slots=True)

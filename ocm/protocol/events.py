@@ -193,6 +193,17 @@ class ConnectionChanged:
     """How often it was tried since it was lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """What the client remembers (``ocm.connect(state=...)``) cannot be written any more, or can again.
+
+    Meanwhile ``post`` and ``send`` raise ``StateFailed``, what was posted before waits, and everything else goes on.
+    """
+
+    failure: str | None
+    """Why not, in English; None: it can again."""
+
+
 Event: TypeAlias = (
     Message
     | Receipt
@@ -207,4 +218,5 @@ Event: TypeAlias = (
     | PathChanged
     | PolicyChanged
     | LogChanged
+    | StateChanged
 )

@@ -23,6 +23,7 @@ from ocm.protocol.entry import (
     KeptRoom,
     Kind,
     Lifetime,
+    Moved,
     Opened,
     Policy,
     Reason,
@@ -90,13 +91,20 @@ class Farewell(NamedTuple):
     entry: Entry
 
 
+class Reseating(NamedTuple):
+    """A member has another door: tell it so there, and take the one it had out of use."""
+
+    link: Link
+    before: Link
+
+
 class Recognized(NamedTuple):
     """A client is known by its new secret from now on."""
 
     identity: Identity
 
 
-Release: TypeAlias = Delivery | Seating | Farewell | Recognized
+Release: TypeAlias = Delivery | Seating | Reseating | Farewell | Recognized
 """What a commit lets out."""
 
 Read: TypeAlias = Callable[[str, int, int, int], Sequence[Entry]]
@@ -124,12 +132,14 @@ class HubCounts:
 class _Hall:
     """A room and the doors that lead into it."""
 
-    __slots__ = ("audiences", "is_read", "links", "log", "room")
+    __slots__ = ("audiences", "is_read", "links", "log", "moving", "room")
 
     def __init__(self, room: Room, log: RoomLog) -> None:
         self.room = room
         self.log = log
         self.links: dict[int, Link] = {}
+        self.moving: deque[Link] = deque()
+        """The doors of ``Moved`` that wait for the journal, oldest first."""
         self.audiences: dict[LinkForm, Audience] = {}
         self.is_read = False
         """Whether somebody reads the log; else it is not told of entries."""
@@ -309,21 +319,22 @@ class Hub:
             return self._turn([])
         return self._hand_out(hall, [hall.room.close(reason, time_ms=self._time_ms(now_s))])
 
-    def move(self, member: Member, link: Link) -> Link | None:
-        """Give a seated ``member`` another door (it asked again, with its token); return the one it had.
+    def move(self, member: Member, link: Link) -> Turn | Refusal | None:
+        """Give a seated ``member`` another door (it asked again, with its token), or say why not.
 
         None when it is no longer a member, or is going.
         """
-        if member.leaving or not member.seated:
+        if self._is_full():
+            return Refusal.UNAVAILABLE
+        room = member.room
+        if member.leaving or not member.seated or not room.is_open:
             return None
-        hall = self._halls[member.room.name]
-        before = hall.links[member.id]
-        hall.unseat(before)
-        before.member = None
-        link.member = member
-        hall.links[member.id] = link
-        hall.seat(link)
-        return before
+        hall = self._halls[room.name]
+        step = Moved(room.name, room.incarnation, member.id, link.memo())
+        hall.moving.append(link)
+        self._pending.append((hall, step))
+        self._handed_out += 1
+        return self._turn([step])
 
     def lose(self, member: Member, *, now_s: float) -> None:
         """Note that a member's control connection broke: unless it is heard of again, it has not long to stay."""
@@ -416,12 +427,14 @@ class Hub:
                     self._change(hall, entry, release)
             elif isinstance(step, Refused):
                 self._tell_author(hall, step)
+            elif isinstance(step, Moved):
+                self._move(hall, step, release)
 
     def failed(self, up_to: int) -> list[Link]:
         """The journal does not have the records up to ``up_to``: take back all that wait, since they stand on these.
 
-        Returns the links of those who were on the way in and are not. Nothing happens when these records were
-        taken back before.
+        Returns the links that were to let somebody in, and do not. Nothing happens when these records were taken back
+        before.
         """
         turned_away: list[Link] = []
         if self._handed_out - len(self._pending) >= up_to:
@@ -431,6 +444,8 @@ class Hub:
                 link = hall.links.pop(member.id)
                 link.member = None
                 turned_away.append(link)
+            turned_away += hall.moving
+            hall.moving.clear()
             for link in hall.links.values():
                 if link.author is not None:
                     link.author.failed()
@@ -459,7 +474,7 @@ class Hub:
 
     def _hand_out(self, hall: _Hall, entries: list[Entry], *, door: bytes = b"") -> Turn:
         room = hall.room
-        records = [Record(room.name, room.incarnation, entry, door) for entry in entries]
+        records = [Record(room.name, room.incarnation, entry, door or _news_for(hall, entry)) for entry in entries]
         self._pending += [(hall, record) for record in records]
         self._handed_out += len(records)
         return self._turn(records)
@@ -518,6 +533,15 @@ class Hub:
             release(Farewell(link, link.form.encode_farewell(entry), _reason(entry), entry))
             self._fan_out(hall, entry, release)
 
+    def _move(self, hall: _Hall, moved: Moved, release: Callable[[Release], None]) -> None:
+        """Let a member speak through its new door."""
+        link, before = hall.moving.popleft(), hall.links[moved.member]
+        hall.unseat(before)
+        link.member, before.member = before.member, None
+        hall.links[moved.member] = link
+        hall.seat(link)
+        release(Reseating(link, before))
+
     def _log(self, log: RoomLog, entry: Entry) -> None:
         """Keep an entry for those who read; what all logs hold together has a limit."""
         before = log.size
@@ -570,6 +594,14 @@ def _numbered(hall: _Hall, intent: Intent, time_ms: int) -> Step:
     if (author := hall.links[member.id].author) is not None:
         author.taken(intent)
     return step
+
+
+def _news_for(hall: _Hall, entry: Entry) -> bytes:
+    """Return the memo of a member that is removed, where it may come back and read so."""
+    if entry.kind is not Kind.LEAVE or _reason(entry) is Reason.BYE:  # who left by its own words knows
+        return b""
+    link = hall.links[entry.sender]
+    return link.memo() if link.is_kept else b""
 
 
 def _reason(entry: Entry) -> Reason:

@@ -13,6 +13,8 @@ from ocm.errors import LocalProtocolError
 
 DATAGRAM_SIZE_MAX: Final = 4096
 """Bytes of the largest classic datagram, in either direction (``dialects.md``, section 1)."""
+ANSWER_WAIT_MAX_S: Final = 60.0
+"""How long one answer of a server may make a client wait before it asks again, whatever time the server names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

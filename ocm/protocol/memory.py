@@ -46,6 +46,15 @@ class Posted(NamedTuple):
     body: bytes
 
 
+class Renumbered(NamedTuple):
+    """What we say in ``room`` under the ids ``first`` to ``last`` never left, and has ids higher by ``by`` now."""
+
+    room: str
+    first: int
+    last: int
+    by: int
+
+
 class Sent(NamedTuple):
     """Messages of ours up to ``message_id`` may have reached the server: their fate is the server's to tell."""
 
@@ -73,7 +82,7 @@ class Left(NamedTuple):
     room: str
 
 
-Memo: TypeAlias = Named | Entered | Posted | Sent | Settled | Read | Left
+Memo: TypeAlias = Named | Entered | Posted | Renumbered | Sent | Settled | Read | Left
 """A change of what is remembered."""
 
 
@@ -118,6 +127,13 @@ class Memory:
                 if message_id > kept.mark or message_id in kept.posted:
                     kept.posted[message_id] = memo
                 kept.mark = max(kept.mark, message_id)
+            case Renumbered(room, first, last, by):
+                kept = self._of(room)
+                moving = [one for one in kept.posted if first <= one <= last]
+                moved = [kept.posted.pop(one) for one in moving]
+                kept.posted |= {one.message_id + by: one._replace(message_id=one.message_id + by) for one in moved}
+                kept.posted = dict(sorted(kept.posted.items()))
+                kept.mark = max(kept.mark, last + by)
             case Sent(room, message_id):
                 kept = self._of(room)
                 kept.sent_up_to = max(kept.sent_up_to, message_id)

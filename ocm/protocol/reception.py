@@ -17,7 +17,7 @@ from ocm.errors import RemoteProtocolError
 from ocm.protocol.address import Address
 from ocm.protocol.answers import WAIT_S, read_back, seated, tell_members
 from ocm.protocol.entry import Access, Identity, Kept, KeptMember, KeptRoom, Lifetime, Policy, Reason, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Seating, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Reseating, Seating, Turn
 from ocm.protocol.identities import Identities
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Link
@@ -139,12 +139,12 @@ class Reception:
         """Know everybody that a journal remembers; members of open rooms come after, by ``restore_link``."""
         self._identities.restore(kept.identities, now_s=now_s)
         for room in kept.rooms:
-            if room.closed:
-                log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
-                for member in room.members:
-                    link = self.restore_link(room, member, log)
-                    if link is not None:
-                        self._seats.let_read_on(link, room.last_seq, now_s=now_s)
+            gone = (*room.former, *room.members) if room.closed else room.former
+            log = RoomLog(self._limits, self._hub.reader(room), head=room.last_seq, oldest=room.oldest_seq)
+            for member in gone:
+                link = self.restore_link(room, member, log)
+                if link is not None:
+                    self._seats.let_read_on(link, member.left_seq or room.last_seq, now_s=now_s)
 
     def restore_link(self, room: KeptRoom, member: KeptMember, log: RoomLog) -> ModernLink | None:
         """Make a member's door again; None: it is not one of TCRP/2."""
@@ -152,7 +152,7 @@ class Reception:
         if client is None:
             return None
         link = ModernLink(client, room.name, member.name, mark=member.mark, answers=member.answers)
-        link.settle_in(log, log_id=room.log_id, policy=room.policy, member_id=member.id, joined_seq=room.last_seq)
+        link.settle_in(log, log_id=room.log_id, policy=room.policy, member_id=member.id, joined_seq=member.joined_seq)
         self._seats.add(link)
         return link
 
@@ -295,6 +295,8 @@ class Reception:
                     self._seats.forget(link)  # who left by its own words knows
                 else:
                     self._seats.let_read_on(link, entry.seq, now_s=now_s)
+            case Reseating():
+                return False  # a modern member's door is moved from session to session
             case Recognized(identity):
                 self._recognize(identity, now_s)
             case _:
@@ -421,12 +423,10 @@ class Reception:
 
     def _attach(self, session: ModernSession, request: Entering, link: ModernLink, *, resumed: bool) -> None:
         """Let a seated member, which no session speaks for or this one, speak; tell it where it is."""
-        member, log = link.member, link.log
-        assert log is not None, "it is seated"
-        if isinstance(request, Join) and request.log == link.log_id.hex():
-            last = request.last
-        else:
-            last = log.head if resumed else link.joined_seq
+        member = link.member
+        knows = isinstance(request, Join) and request.log == link.log_id.hex()
+        # Who knows of no log, and is a member, may never have heard so; what was said since is news to it.
+        last = request.last if isinstance(request, Join) and knows else link.read_up_to
         handle, start = session.seat(link, last=last, lowest_id=request.lowest)
         if member is not None:
             member.hear(math.inf)

@@ -54,6 +54,8 @@ def parse_url(text: str) -> ServerUrl:
     Raises ``LocalProtocolError`` that says what is wrong with it.
     """
     text = text.strip()
+    if any(char < " " or char == "\x7f" for char in text):  # urlsplit passes over some of them
+        raise LocalProtocolError("a server address has no control characters")
     if "://" not in text:
         text = f"{MODERN}://{text}"
     try:

@@ -11,7 +11,7 @@ from ocm.protocol.address import host_key, split_address
 from ocm.protocol.admission import Admission, Visit
 from ocm.protocol.control.server import Request
 from ocm.protocol.entry import CLASSIC_POLICY, KeptMember, KeptRoom, Reason, Refusal
-from ocm.protocol.hub import Farewell, Hub, Release, Seating, Turn
+from ocm.protocol.hub import Farewell, Hub, Release, Reseating, Seating, Turn
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Link
 from ocm.protocol.link.classic import ClassicDoor, ClassicLink, Randomness, make_token, restore_link, slowed
@@ -174,24 +174,21 @@ class ClassicDesk:
             names=self._names,
         )
         back = self._returning(connection, request, user)
-        if back is not None and (before := self._hub.move(back, link)) is not None:
-            if isinstance(before, ClassicLink):
-                self._forget(before)
-            back.hear(now_s)
-            self._seat(link, connection)
-            return
-        if request.operation is Operation.CREATE:
-            log_id = self._randomness(LOG_ID_SIZE)
-            turn = self._hub.create(
-                link, room=request.room, user=user, now_s=now_s, policy=CLASSIC_POLICY, log_id=log_id
-            )
-        else:
-            turn = self._hub.join(link, room=request.room, user=user, now_s=now_s)
+        turn = None if back is None else self._hub.move(back, link)
+        if turn is None:
+            turn = self._let_in(link, request, user, now_s)
         if isinstance(turn, Refusal):
             self._refuse(connection, turn)
             return
         self.entering[link] = connection
         self._submit(turn)
+
+    def _let_in(self, link: ClassicLink, request: Request, user: str, now_s: float) -> Turn | Refusal:
+        """Give somebody new a seat."""
+        if request.operation is Operation.JOIN:
+            return self._hub.join(link, room=request.room, user=user, now_s=now_s)
+        log_id = self._randomness(LOG_ID_SIZE)
+        return self._hub.create(link, room=request.room, user=user, now_s=now_s, policy=CLASSIC_POLICY, log_id=log_id)
 
     def _returning(self, connection: Connection, request: Request, user: str) -> Member | None:
         """Return the member who asks again: by its token, or from the host on which its connection broke."""
@@ -266,6 +263,9 @@ class ClassicDesk:
         match release:
             case Seating(link, _) if isinstance(link, ClassicLink):
                 self._seat(link, self.entering.pop(link))
+            case Reseating(ClassicLink() as link, ClassicLink() as before):
+                self._forget(before)
+                self._reseat(link, self.entering.pop(link))
             case Farewell(link, payload, _, _) if isinstance(link, ClassicLink):
                 if payload is not None:
                     self._fanout.tell(link, payload)
@@ -295,6 +295,17 @@ class ClassicDesk:
             connection.seat(link)
         elif link.member is not None:
             self._loop.call_soon(self._dismiss, link.member, Reason.LOST)  # it hung up before it was answered
+
+    def _reseat(self, link: ClassicLink, connection: Connection) -> None:
+        member = link.member
+        assert member is not None, "whose door it is"
+        if connection.gone:  # it hung up before it was answered, and may ask once more
+            self.door.links[link.token] = link
+            self._hub.lose(member, now_s=self._loop.time())
+            self._rearm()
+        else:
+            member.hear(self._loop.time())
+            self._seat(link, connection)
 
     def _forget(self, link: ClassicLink) -> None:
         """Take a token out of use and finish with the connections that hang on it."""

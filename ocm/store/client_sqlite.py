@@ -11,14 +11,17 @@ import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
 
 from ocm.errors import StateFailed, StateLocked
-from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
+from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
+from ocm.protocol.wire.records import UInt53
 from ocm.store.base import Stored
 from ocm.store.database import Connect, Database
 from ocm.store.groups import Groups, Written
-from ocm.store.schema import FAULTS, Schema
+from ocm.store.schema import FAULTS, Schema, damaged, row_as
 from ocm.store.worker import ThreadWorker, Worker
 
 STATE_SCHEMA: Final = Schema(
@@ -136,6 +139,9 @@ _POSTED: Final = """
     INSERT OR REPLACE INTO posted (room, message_id, kind, body) SELECT name, ?, ?, ? FROM room
     WHERE name = ? AND (mark < ? OR EXISTS (SELECT 1 FROM posted WHERE room = room.name AND message_id = ?))
 """
+_OUT_OF_THE_WAY: Final = """
+    UPDATE posted SET message_id = -(message_id + ?) WHERE room = ? AND message_id BETWEEN ? AND ?
+"""  # below zero meanwhile: a new id may be that of one that has not moved yet
 
 
 def _apply(connection: sqlite3.Connection, batches: Sequence[Sequence[Memo]]) -> None:
@@ -160,6 +166,10 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
         case Posted(_, message_id, kind, body):
             run(_POSTED, (message_id, kind, body, room, message_id, message_id))
             run("UPDATE room SET mark = max(mark, ?) WHERE name = ?", (message_id, room))
+        case Renumbered(_, first, last, by):
+            run(_OUT_OF_THE_WAY, (by, room, first, last))
+            run("UPDATE OR REPLACE posted SET message_id = -message_id WHERE room = ? AND message_id < 0", (room,))
+            run("UPDATE room SET mark = max(mark, ?) WHERE name = ?", (last + by, room))
         case Sent(_, message_id):
             run("UPDATE room SET sent_up_to = max(sent_up_to, ?) WHERE name = ?", (message_id, room))
         case Settled(_, message_id):
@@ -168,13 +178,31 @@ def _apply_one(run: Callable[..., sqlite3.Cursor], memo: Memo) -> None:
             run("UPDATE room SET last = max(last, ?) WHERE name = ?", (seq, room))
 
 
+class _RoomRow(NamedTuple):
+    name: str
+    log_id: bytes
+    last: UInt53
+    mark: UInt53
+    sent_up_to: UInt53
+
+
+class _PostedRow(NamedTuple):
+    room: str
+    message_id: UInt53
+    kind: Annotated[int, msgspec.Meta(ge=0, lt=256)]
+    body: bytes
+
+
 def _read(connection: sqlite3.Connection) -> Memory:
     memory = Memory()
     for row in connection.execute("SELECT client, secret, server FROM named"):
-        memory.named = Named(*row)
-    for name, *counts in connection.execute("SELECT name, log_id, last, mark, sent_up_to FROM room ORDER BY id"):
-        memory.rooms[name] = RoomMemory(*counts)
+        memory.named = row_as(Named, row)
+    for row in connection.execute("SELECT name, log_id, last, mark, sent_up_to FROM room ORDER BY id"):
+        room = row_as(_RoomRow, row)
+        memory.rooms[room.name] = RoomMemory(*room[1:])
     for row in connection.execute("SELECT room, message_id, kind, body FROM posted ORDER BY room, message_id"):
-        posted = Posted(*row)
+        posted = Posted(*row_as(_PostedRow, row))
+        if posted.room not in memory.rooms:
+            raise damaged("a message to no room")
         memory.rooms[posted.room].posted[posted.message_id] = posted
     return memory

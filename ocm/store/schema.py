@@ -6,10 +6,19 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias, TypeVar
 
-FAULTS: Final = (sqlite3.Error, OSError, MemoryError)
-"""What goes wrong because of the file, the disk or the machine, and not because of what was to be written."""
+import msgspec
+
+_T = TypeVar("_T")
+
+Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+"""A number of a row that counts something."""
+FAULTS: Final = (sqlite3.Error, OSError, MemoryError, UnicodeDecodeError)
+"""What goes wrong because of the file, the disk or the machine, and not because of what was to be written.
+
+``UnicodeDecodeError`` comes in the place of an error whose words quote a damaged file.
+"""
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; make room on it",
@@ -47,6 +56,9 @@ class Schema:
             why = f"{error.strerror or error}"
         elif isinstance(error, MemoryError):
             why = "there is not enough memory"
+        elif isinstance(error, UnicodeDecodeError) or (code is None and isinstance(error, sqlite3.OperationalError)):
+            # where text in a column is no text: sqlite3's own words quote it, and it may be a secret
+            why = _ADVICE[sqlite3.SQLITE_CORRUPT]
         elif code is None:
             why = str(error)
         else:
@@ -79,7 +91,23 @@ class Schema:
 
 
 def number_of(connection: sqlite3.Connection, query: str) -> int:
-    """Return the one number that a query asks for."""
-    [[number]] = connection.execute(query).fetchall()
-    assert isinstance(number, int), "asked for a number"
+    """Return the one number that a query asks for. Raises ``sqlite3.DatabaseError`` where there is none."""
+    (number,) = row_as(tuple[int], connection.execute(query).fetchone())
     return number
+
+
+def row_as(shape: type[_T], row: object) -> _T:
+    """Return a row, or the lack of one, as what it should be: a tuple, a named one perhaps, with types.
+
+    Raises ``sqlite3.DatabaseError`` where it is something else: SQLite takes any value in any column, so bits that
+    fell over on the disk can make a text of a number, and a number of what was none of the numbers that mean something.
+    """
+    try:
+        return msgspec.convert(row, shape, builtin_types=(bytes,))
+    except msgspec.ValidationError:
+        raise damaged("a value that cannot be") from None  # its own error might quote what somebody said
+
+
+def damaged(what: str) -> sqlite3.DatabaseError:
+    """Return the error for a file that SQLite has nothing to say against, and that holds what we never wrote."""
+    return sqlite3.DatabaseError(f"{_ADVICE[sqlite3.SQLITE_CORRUPT]} ({what})")

@@ -23,7 +23,7 @@ from ocm.store.base import Done
 from ocm.store.database import Connect, Database
 from ocm.store.ephemeral import EphemeralLogs, Sorted
 from ocm.store.groups import Groups, Written
-from ocm.store.schema import FAULTS
+from ocm.store.schema import FAULTS, row_as
 from ocm.store.sqlite_fold import Fold, Misfit
 from ocm.store.sqlite_read import read_entries, read_kept
 from ocm.store.sqlite_retention import Retention
@@ -67,8 +67,12 @@ class SqliteJournal:
         except FAULTS as error:
             raise JournalFailed(JOURNAL_SCHEMA.explain(path, error)) from None
         self._path = path
-        with self._reading() as connection:
-            [[aged_s]] = connection.execute("SELECT aged_s FROM ledger").fetchall()
+        try:
+            with self._reading() as connection:
+                (aged_s,) = row_as(tuple[float], connection.execute("SELECT aged_s FROM ledger").fetchone())
+        except JournalFailed:
+            self._database.close()
+            raise
         ages = AgeClock(clock, monotonic, aged_s=aged_s)
         self._fold = Fold(ages, messages_max=limits.room_kept_messages_max)
         self._retention = Retention(limits, ages, monotonic)

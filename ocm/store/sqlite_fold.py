@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, Identity, Kind, Opened, Record, Refused, Step
+from ocm.protocol.entry import CLASSIC_POLICY, Access, Entry, Identity, Kind, Moved, Opened, Record, Refused, Step
 from ocm.protocol.session.publishing import ANSWERS_KEPT
 from ocm.store.ages import AgeClock
 from ocm.store.sqlite_read import ENTRY_AT, entry_of
@@ -82,6 +82,12 @@ class Fold:
         return len(batches), None
 
 
+def forget_member(run: Callable[[str, tuple[int, int]], object], room: int, member: int) -> None:
+    """Delete what is kept of a member."""
+    run("DELETE FROM answer WHERE room = ? AND member = ?", (room, member))
+    run("DELETE FROM member WHERE room = ? AND id = ?", (room, member))
+
+
 class _Batch:
     """One batch on its way into the tables."""
 
@@ -100,6 +106,8 @@ class _Batch:
                     self._open(step)
                 case Refused():
                     self._refuse(step)
+                case Moved():
+                    self._move(step)
                 case Identity():
                     self._identify(step)
         for head in self._heads.values():
@@ -176,14 +184,19 @@ class _Batch:
             case Kind.TEXT:
                 pass
             case Kind.JOIN:
+                self._forget_former(room, door)
                 run(
                     "INSERT OR REPLACE INTO member (room, id, joined_seq, name, plaintext, door)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     (room, entry.sender, entry.seq, entry.name, entry.plaintext, door),
                 )
+            case Kind.LEAVE if door:
+                run(
+                    "UPDATE member SET left_seq = ?, left_s = ? WHERE room = ? AND id = ?",
+                    (entry.seq, self._aged_s, room, entry.sender),
+                )
             case Kind.LEAVE:
-                run("DELETE FROM answer WHERE room = ? AND member = ?", (room, entry.sender))
-                run("DELETE FROM member WHERE room = ? AND id = ?", (room, entry.sender))
+                forget_member(run, room, entry.sender)
             case Kind.CLOSED:
                 run("UPDATE room SET closed_s = ? WHERE id = ?", (self._aged_s, room))
             case Kind.POLICY:
@@ -192,6 +205,12 @@ class _Batch:
                 except ValueError:
                     raise Misfit("the batch sets a policy that there is not") from None
                 run("UPDATE room SET access = ? WHERE id = ?", (access.value, room))
+
+    def _forget_former(self, room: int, door: bytes) -> None:
+        """Whoever comes back as somebody new wants to hear no more of who it was."""
+        former = "SELECT id FROM member WHERE room = ? AND left_seq AND door = ?"
+        for (member,) in self._run(former, (room, door)).fetchall():
+            forget_member(self._run, room, member)
 
     def _keep(self, head: _Head, messages_max: int) -> None:
         """Write where the log is now, and delete at its front what is too much."""
@@ -227,6 +246,14 @@ class _Batch:
         row = self._run(_HEAD, (room, incarnation)).fetchone()
         if row is not None:
             self._answer(row[0], sender, (message_id, status, 0, time_ms, digest))
+
+    def _move(self, moved: Moved) -> None:
+        room, incarnation, member, door = moved
+        self._run(
+            "UPDATE member SET door = ? WHERE id = ? AND door <> ?"
+            " AND room = (SELECT id FROM room WHERE name = ? AND incarnation = ?)",
+            (door, member, door, room, incarnation),
+        )
 
     def _identify(self, identity: Identity) -> None:
         client, secrets, until_ms = identity

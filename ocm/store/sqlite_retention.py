@@ -8,6 +8,7 @@ from typing import Final
 
 from ocm.protocol.limits import Limits
 from ocm.store.ages import AgeClock
+from ocm.store.sqlite_fold import forget_member
 
 _ROWS_PER_STEP: Final = 500
 """Rows that one step deletes at most, which takes milliseconds."""
@@ -60,7 +61,8 @@ class Retention:
             connection.execute("UPDATE ledger SET aged_s = ?", (aged_s,))
             self._noted_s = aged_s
         rows = _ROWS_PER_STEP - self._forget(connection, aged_s)
-        is_last = self._retire(connection, aged_s)
+        is_last = self._forget_former(connection, aged_s)
+        is_last = self._retire(connection, aged_s) and is_last
         rows = self._purge(connection, rows)
         is_last = rows > 0 and self._trim(connection, aged_s, rows) and is_last
         self._next_s = self._monotonic() + (_ROUND_PAUSE_S if is_last else _STEP_PAUSE_S)
@@ -71,6 +73,18 @@ class Retention:
             "DELETE FROM identity WHERE client IN (SELECT client FROM identity WHERE forget_s <= ? LIMIT ?)",
             (aged_s, _ROWS_PER_STEP),
         ).rowcount
+
+    def _forget_former(self, connection: sqlite3.Connection, aged_s: float) -> bool:
+        """Forget members that were removed long ago, or have too many after them; tell if these are all."""
+        gone = connection.execute(
+            "SELECT room, id FROM member WHERE left_s <= ? UNION "
+            "SELECT room, id FROM (SELECT room, id FROM member WHERE left_s IS NOT NULL"
+            " ORDER BY left_s DESC, room DESC, id DESC LIMIT ? OFFSET ?) LIMIT ?",
+            (aged_s - self._limits.closed_room_kept_s, _ROOMS_PER_STEP, self._limits.rooms_max, _ROOMS_PER_STEP),
+        ).fetchall()
+        for room, member in gone:
+            forget_member(connection.execute, room, member)
+        return len(gone) < _ROOMS_PER_STEP
 
     def _retire(self, connection: sqlite3.Connection, aged_s: float) -> bool:
         """Let rooms go that have been closed for long, or have too many closed ones after them; tell if these are all.

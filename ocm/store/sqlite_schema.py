@@ -98,6 +98,13 @@ JOURNAL_SCHEMA: Final = Schema(
             "PRAGMA application_id = 0x6F636D4A",
             "PRAGMA user_version = 1",
         ),
+        (
+            # of a member that was removed and is to hear of it still: the entry that says so, and when (see aged_s)
+            "ALTER TABLE member ADD COLUMN left_seq INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE member ADD COLUMN left_s REAL",
+            "CREATE INDEX member_left ON member (left_s) WHERE left_s IS NOT NULL",
+            "PRAGMA user_version = 2",
+        ),
     ),
 )
 """What ``SqliteJournal`` keeps."""

@@ -15,6 +15,7 @@ from ocm.protocol.entry import (
     KeptMember,
     KeptRoom,
     Kind,
+    Moved,
     Opened,
     Policy,
     Record,
@@ -34,6 +35,7 @@ class KeptLog:
     policy: Policy = CLASSIC_POLICY
     entries: list[Entry] = field(default_factory=list[Entry])
     members: dict[int, KeptMember] = field(default_factory=dict[int, KeptMember])
+    former: list[KeptMember] = field(default_factory=list[KeptMember])
     next_member: int = 1
     closed: bool = False
 
@@ -49,6 +51,7 @@ class KeptLog:
             time_ms=self.entries[-1].time_ms if self.entries else 0,
             closed=self.closed,
             members=tuple(self.members.values()),
+            former=tuple(self.former),
         )
 
 
@@ -83,6 +86,9 @@ class Ledger:
                 self.logs[incarnation] = KeptLog(name, incarnation, log_id, policy)
             case Refused(_, incarnation, sender, message_id, status, time_ms, digest):
                 self._answer(self.logs[incarnation], sender, Answer(message_id, status, 0, time_ms, digest))
+            case Moved(_, incarnation, sender, door):
+                members = self.logs[incarnation].members
+                members[sender] = replace(members[sender], door=door)
             case Record(_, incarnation, entry, door):
                 log = self.logs[incarnation]
                 assert entry.seq == len(log.entries) + 1, "a log has no holes and nothing twice"
@@ -92,10 +98,15 @@ class Ledger:
     def _fold(self, log: KeptLog, entry: Entry, door: bytes) -> None:
         match entry.kind:
             case Kind.JOIN:
-                log.members[entry.sender] = KeptMember(entry.sender, entry.name, entry.plaintext, door)
+                log.former = [one for one in log.former if one.door != door]
+                log.members[entry.sender] = KeptMember(
+                    entry.sender, entry.name, entry.plaintext, door, joined_seq=entry.seq
+                )
                 log.next_member = max(log.next_member, entry.sender + 1)
             case Kind.LEAVE:
-                del log.members[entry.sender]
+                gone = log.members.pop(entry.sender)
+                if door:
+                    log.former.append(replace(gone, left_seq=entry.seq))
             case Kind.CLOSED:
                 log.closed = True
             case Kind.POLICY:

@@ -184,3 +184,23 @@ def play(number: int) -> World:
     story = Story(number)
     story.play()
     return story.world
+
+
+def crash_at(step: int | None, *, seed: int) -> World:
+    """Let three people enter and talk, the server killed at one of its steps (None: at none); assert the same."""
+    world = World(seed)
+    checks = Checks(world)
+    for number in range(3):
+        person = world.add(f"m{number}", creates=number == 0)
+        world.links.link(person.name, loss=0.05 * number, jitter_s=0.02)
+        world.at(4.0 * bool(number), person.start)  # guests come when there is a room, killed or not
+        for line in range(4):
+            world.at(5.0 + 0.2 * line + 0.05 * number, partial(person.post, f"{person.name} says {line}"))
+    world.people["m0"].policy = Policy(lifetime=Lifetime.PERSIST)
+    world.crash_in = step
+    world.run(until_s=7.0)
+    assert world.crash_in is None, "there are not so many steps"
+    checks.settle(within_s=10.0)
+    world.run(until_s=world.now_s + 5.0)
+    checks.finish()
+    return world

@@ -268,6 +268,59 @@ def test_a_clients_disk_restored_from_a_backup() -> None:
     assert heard(stage.aiko) == ["one", "two", "three", "four"]
 
 
+@pytest.mark.parametrize("text", ["two", "quite another"])
+def test_a_clients_disk_restored_from_a_backup_and_messages_before_it_is_let_in(text: str) -> None:
+    """They get the ids of others, and say so as little as those: also where they say the same."""
+    stage = Stage()
+    stage.bob.post("one")
+    stage.pass_s(1.0)
+    backup = stage.bob.memory.copy()
+    for said in ("two", "three"):
+        stage.bob.post(said)
+    stage.pass_s(1.0)
+    stage.checks.crash(stage.bob)
+    stage.bob.memory = backup
+    stage.bob.restart()
+    stage.bob.said.clear()
+    told = len(stage.receipts(stage.bob))
+    new = [text, "four", "five"]
+    for said in new:
+        assert stage.bob.post(said)
+    stage.pass_s(3.0)
+    assert stage.receipts(stage.bob)[told:] == [(said, Delivery.IN_ROOM) for said in new]
+    assert stage.texts() == heard(stage.aiko) == ["one", "two", "three", *new]
+
+
+@pytest.mark.parametrize("after_ms", range(0, 60, 3))
+def test_a_client_with_a_restored_disk_that_crashes_while_it_is_let_in(after_ms: int) -> None:
+    """At whatever moment: what was stored is said once, though its id is that of something else."""
+    stage = Stage()
+    stage.bob.post("one")
+    stage.pass_s(1.0)
+    backup = stage.bob.memory.copy()
+    for text in ("two", "three"):
+        stage.bob.post(text)
+    stage.pass_s(1.0)
+    stage.checks.crash(stage.bob)
+    stage.bob.memory = backup
+    stage.world.crash_server(2.0)
+    stage.bob.restart()
+    stage.bob.said.clear()
+    new = [f"new {number}" for number in range(5)]
+    for text in new:
+        stage.bob.post(text)
+    while not stage.bob.pipes():
+        stage.pass_s(0.01)
+    stage.pass_s(after_ms / 1000)
+    stage.checks.crash(stage.bob)
+    stage.bob.restart()
+    stage.pass_s(5.0)
+    stage.bob.post("six")
+    stage.pass_s(5.0)
+    assert stage.texts() == heard(stage.aiko) == ["one", "two", "three", *new, "six"]
+    assert all(said.receipt is not None for said in stage.bob.said.values())
+
+
 @pytest.mark.parametrize("unread", [0, 100, 250])
 def test_who_reads_slowly_over_tls_and_loses_the_connection_misses_nothing(unread: int) -> None:
     """The server goes on behind what was read, not behind what came: else it sends more than can be kept."""
@@ -303,6 +356,27 @@ def test_udp_cut_in_the_middle_and_back_again() -> None:
     stage.pass_s(60.0)
     kinds = [event.path.kind for event in events(stage.aiko, PathChanged)]
     assert kinds[-2:] == [PathKind.TLS, PathKind.UDP]
+    stage.checks.finish()
+
+
+@pytest.mark.parametrize("down_s", [0.5, 4.0, 9.0, 14.0, 40.0])
+@pytest.mark.parametrize("by_udp", [True, False], ids=["udp", "tls"])
+def test_a_server_that_loses_its_power_says_nothing(by_udp: bool, down_s: float) -> None:
+    """No reset, no ICMP: who waits for an answer looks for the server within 8 s, and finds it within 10 s."""
+    stage = Stage()
+    if not by_udp:
+        stage.world.udp_blocked |= {"aiko", "bob"}
+        stage.pass_s(60.0)
+    stage.world.unplug_server(down_s)
+    stage.bob.post("is anybody there")
+    stage.pass_s(min(down_s, 8.0))
+    assert stage.bob.agent is not None
+    assert down_s < 8.0 or stage.bob.agent.path().kind is PathKind.NONE
+    stage.pass_s(max(0.0, down_s - 8.0))
+    stage.checks.settle(within_s=10.0)
+    stage.world.udp_blocked.clear()
+    stage.pass_s(10.0)
+    assert heard(stage.aiko) == ["is anybody there"]
     stage.checks.finish()
 
 

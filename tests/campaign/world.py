@@ -53,8 +53,9 @@ class Pipe:
         self.handlers: dict[str, Callable[[bytes | None], None]] = {}
         self.broken = False
         self.clogged = False
+        """Whether nothing gets through, and who writes is told to wait."""
         self.severed = False
-        """Whether its client's address is another now: packets come and go no more, and no end is told."""
+        """Whether one end is gone or elsewhere: nothing gets through any more, and no end is told."""
 
     def send(self, source: str, data: bytes) -> None:
         if self.broken or not data:
@@ -95,7 +96,7 @@ class Pipe:
         _, arrivals = world.links.send(
             world.host_of(source), world.host_of(other), size, now_ns=world.now_ns, kind="tcp"
         )
-        if arrivals and not self.clogged and not self.severed:
+        if arrivals and not (self.clogged or self.severed):
             world.at_ns(arrivals[0], partial(self._arrive, source, segment))
             return
         if tries * RESEND_S > GIVE_UP_S:
@@ -258,6 +259,12 @@ class Server:
             self.reception.stir(session)
         with self.world.crash_of(self):
             self.flush()
+
+    def unplug(self) -> None:
+        """The same with its whole machine, which cannot say so."""
+        self.alive = False
+        for pipe in self._pipes.values():
+            pipe.severed = True
 
     def kill(self) -> None:
         """Nothing of it runs any more; what it has sent is under way all the same."""
@@ -507,6 +514,8 @@ class World:
         self.steps: dict[str, int] = {}
         self.captured: deque[tuple[str, Address, bytes]] = deque(maxlen=64)
         self.udp_blocked: set[str] = set()
+        self.is_silent = False
+        """Whether whoever calls the server gets no answer, and is not told that nobody is there."""
         self.datagrams = 0
         self.watchers: list[Callable[[Person, Event], None]] = []
         self._moves: dict[str, int] = {}
@@ -638,7 +647,7 @@ class World:
                 return
             _, there = self.links.send(person.name, SERVER, 200, now_ns=self.now_ns, kind="tcp")
             _, back = self.links.send(SERVER, person.name, 200, now_ns=self.now_ns, kind="tcp")
-            if not there or not back:
+            if not there or not back or self.is_silent:
                 self.at(self.now_s + RESEND_S * 2**tries, partial(attempt, left, tries + 1))
                 return
             trip_ns = there[0] + back[0] - 2 * self.now_ns
@@ -682,7 +691,14 @@ class World:
             self.crashes += 1
             self.at(self.now_s + down_s, self._restart_server)
 
+    def unplug_server(self, down_s: float) -> None:
+        """Let the server's machine lose its power: nobody hears of it, and TCP goes on trying."""
+        self.server.unplug()
+        self.is_silent = True
+        self.at(self.now_s + down_s, self._restart_server)
+
     def _restart_server(self) -> None:
+        self.is_silent = False
         self.server = self._start_server()
 
     def _start_server(self) -> Server:

@@ -6,8 +6,9 @@ import os
 import pty
 import signal
 import sys
+import termios
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ class Program:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
         self.seen: list[str] = []
 
     async def line(self) -> str:
@@ -94,6 +96,7 @@ class Terminal:
 
     def __init__(self, process: asyncio.subprocess.Process, leader: int) -> None:
         self._process = process
+        self.pid = process.pid
         self.leader = leader
 
     async def until(self, part: str) -> str:
@@ -128,12 +131,14 @@ class Terminal:
 
 
 @asynccontextmanager
-async def on_terminal(*arguments: str, home: Path) -> AsyncGenerator[Terminal]:
-    """Run ``ocm`` on a terminal of its own."""
+async def on_terminal(*arguments: str, home: Path, columns: int = 0) -> AsyncGenerator[Terminal]:
+    """Run ``ocm`` on a terminal of its own, as wide as is said; 0: it does not say."""
     try:
         leader, follower = pty.openpty()
     except OSError as error:
         pytest.skip(f"this machine has no terminal to give: {error}")
+    if columns:
+        termios.tcsetwinsize(follower, (24, columns))
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ocm"),
@@ -164,12 +169,19 @@ def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, 
 
 @asynccontextmanager
 async def ocm_command(
-    *arguments: str, stdin: int = PIPE, env: Mapping[str, str] | None = None, home: Path | None = None
+    *arguments: str,
+    stdin: int = PIPE,
+    env: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    within: Sequence[str] = (),
 ) -> AsyncGenerator[Program]:
-    """Run ``ocm`` with these arguments, with an empty home of its own or ``home``; it is gone at the block's end."""
+    """Run ``ocm`` with these arguments, with an empty home of its own or ``home``; it is gone at the block's end.
+
+    With ``within`` it runs behind another command's words.
+    """
     with TemporaryDirectory() as empty:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ocm"),
+            *(*within, sys.executable, "-m", "ocm"),
             *arguments,
             stdin=stdin,
             stdout=PIPE,

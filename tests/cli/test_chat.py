@@ -282,7 +282,7 @@ async def test_an_interrupt_leaves_politely_whatever_waits_to_be_sent(url: str, 
         async with asyncio.timeout(5):
             status, err = await bob.finish()
         assert (status, err) == (0, "")
-        assert any("Not known to have arrived: the last" in line for line in bob.seen)
+        assert any("Your last messages are not known to have arrived: " in line for line in bob.seen)
         assert await aiko.expect("bob is gone") == "* bob is gone: left."
 
 
@@ -329,6 +329,17 @@ async def until_attached(program: Program) -> None:
         program.type("/who")
         if "(2)" in await program.expect("Here ("):
             return
+
+
+async def test_a_narrow_terminal_cuts_no_word(classic_url: str, tmp_path: Path) -> None:
+    command = ("chat", classic_url, "--create", "--user", "aiko", "--room", "tea")
+    async with on_terminal(*command, home=tmp_path, columns=40) as aiko:
+        await aiko.until("You have made the room tea")
+        async with chatting(classic_url, "bob") as bob:
+            await aiko.until("bob has joined.")
+            bob.type("a message that does not fit into one line of a screen as narrow as that")
+            shown = await aiko.until("as that")
+        assert shown.strip() == "bob: a message that does not fit into\r\n  one line of a screen as narrow as that"
 
 
 async def test_a_terminal_is_asked_on_one_line_and_keeps_its_flags(classic_url: str, tmp_path: Path) -> None:

@@ -1,16 +1,28 @@
 """What ``ocm chat`` can do over TCRP/2 alone: remember, read back, say how private a room is, rule it."""
 
+import resource
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
+import sys
+from collections.abc import AsyncIterator, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ocm
-from tests.cli.program import Program, badge_of, chatting, ocm_command, same_ports, seat, serving, two_in_a_room
+from tests.cli.program import (
+    Program,
+    badge_of,
+    chatting,
+    ocm_command,
+    on_terminal,
+    same_ports,
+    seat,
+    serving,
+    two_in_a_room,
+)
 
 
 @pytest.fixture
@@ -66,6 +78,58 @@ async def test_what_was_typed_while_the_server_was_away_outlives_a_kill_and_arri
                 assert await bob.line() == "* You have left."
 
 
+limits_files = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+
+
+@contextmanager
+def full_disk(pid: int) -> Generator[None]:
+    """Let a process make no file larger."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@limits_files
+async def test_lines_of_a_pipe_wait_while_this_machine_cannot_keep_them(
+    modern_url: str, aiko: ocm.Room, tmp_path: Path
+) -> None:
+    async with chatting(modern_url, "bob", home=tmp_path) as bob:
+        bob.type("one")
+        assert await next_message(aiko) == "one"
+        with full_disk(bob.pid):
+            bob.type("two", "three")
+            await bob.expect("cannot be kept on this machine")
+            await aiko.send("still heard")
+            await bob.expect("aiko: still heard")
+            bob.type("four")
+        assert [await next_message(aiko) for _ in range(3)] == ["two", "three", "four"]
+        bob.type("/leave")
+        await bob.finish()
+        assert sum("kept" in line for line in bob.seen) == 2, bob.seen
+        assert "* What you type is kept again, and sent." in bob.seen
+
+
+@limits_files
+async def test_a_person_is_told_of_each_line_that_this_machine_cannot_keep(
+    modern_url: str, aiko: ocm.Room, tmp_path: Path
+) -> None:
+    async with on_terminal(*seat(modern_url, "bob"), home=tmp_path) as bob:
+        await bob.until("/help")
+        bob.type("one")
+        assert await next_message(aiko) == "one"
+        with full_disk(bob.pid):
+            bob.type("two")
+            await bob.until("cannot be kept on this machine")
+            bob.type("not taken")
+            await bob.until("Not sent: it cannot be kept on this machine just now.")
+        await bob.until("is kept again")
+        bob.type("three")
+        assert [await next_message(aiko) for _ in range(2)] == ["two", "three"]
+        bob.type("/leave")
+        assert await bob.finish() == 0
+
+
 async def test_a_second_chat_of_the_same_user_says_that_it_is_somebody_new(
     modern_url: str, aiko: ocm.Room, tmp_path: Path
 ) -> None:
@@ -95,7 +159,9 @@ async def test_a_newcomer_reads_what_was_said_and_one_who_returns_does_not(
             if history:
                 await bob.expect(history[-1])
             bob.type("/leave")
-            await bob.finish()  # to its end: that it has left is on disk then
+            await bob.expect("* You have left.")
+            bob.send_signal(signal.SIGKILL)  # that it has left is on disk
+            await bob.finish()
             assert [line for line in bob.seen if line.startswith("~")] == history
     async with ocm_command(*seat(modern_url, "carol", "--json")) as carol:
         assert [(await carol.event("message"))["history"] for _ in range(3)] == [True] * 3
@@ -106,6 +172,18 @@ async def test_status_says_which_way_messages_travel_and_who_can_read_them(moder
         bob.type("/status")
         await bob.expect("* Messages travel ")
         await bob.expect(badge_of(modern_url))
+
+
+async def test_what_is_typed_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    async with serving() as (server, ready), chatting(ready["url"], "aiko", create=True) as aiko:
+        aiko.type("/who")
+        await aiko.expect("* Here (1): aiko")
+        server.send_signal(signal.SIGSTOP)
+        aiko.type("/who", "/help")
+        await aiko.expect("/leave")
+        assert sum("Here" in line for line in aiko.seen) == 1
+        server.send_signal(signal.SIGCONT)
+        await aiko.expect("* Here (1): aiko")
 
 
 async def status_by_datagram(program: Program) -> dict[str, Any]:

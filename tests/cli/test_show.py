@@ -31,6 +31,7 @@ KINDS: Mapping[type[ocm.Event], ocm.Event] = {
         ocm.PathChanged(ocm.PathState(ocm.PathKind.UDP)),
         ocm.PolicyChanged(ocm.Access.MODERN),
         ocm.LogChanged(rewound=True),
+        ocm.StateChanged("full"),
     )
 }
 anything = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(codec=None)))
@@ -50,6 +51,7 @@ events: st.SearchStrategy[ocm.Event] = st.one_of(
     st.builds(ocm.PathChanged, st.builds(ocm.PathState, st.sampled_from(list(ocm.PathKind)))),
     st.builds(ocm.PolicyChanged, st.sampled_from(list(ocm.Access))),
     st.builds(ocm.LogChanged, st.booleans()),
+    st.builds(ocm.StateChanged, st.none() | anything),
     st.builds(ocm.ConnectionChanged, st.sampled_from(list(ocm.Connection)), counts),
 )
 
@@ -95,6 +97,14 @@ def test_every_event_has_a_name_of_its_own_in_json() -> None:
         (ocm.PathChanged(ocm.PathState(ocm.PathKind.UDP)), "* Messages travel by UDP."),
         (ocm.PolicyChanged(ocm.Access.MODERN), "* The room takes encrypted connections only from now on."),
         (ocm.LogChanged(rewound=False), "* The room was made anew. What was said before is gone."),
+        (
+            ocm.StateChanged("the disk is full"),
+            (
+                "* What you type cannot be kept on this machine, so none of it is sent for now: the disk is full. "
+                "What others say still comes."
+            ),
+        ),
+        (ocm.StateChanged(None), "* What you type is kept again, and sent."),
         (ocm.MemberJoined(ocm.Person("花子")), "* 花子 has joined."),
         (ocm.MemberLeft(ocm.Person("bob"), ocm.Reason.LOST), "* bob is gone: connection lost."),
         (ocm.RoomClosed(ocm.Reason.HOST_LEFT), "* The room is closed: the host has gone."),

@@ -21,7 +21,7 @@ from tests.client.stage import Machine
 from tests.modern import URL, Listener, now_s, simulated, sitting, until
 from tests.peers import SERVER, Peer
 from tests.security import a_certificate
-from tests.virtual import quiet, virtual
+from tests.virtual import Cut, cut_in_every_turn, quiet, virtual
 
 ANYWHERE = f"tcrps://{SERVER}:0"
 PORT = 4000
@@ -270,36 +270,17 @@ async def stay(url: str, here: Machine) -> None:
         await room.send("three")
 
 
-def steps_of_a_stay(cancel_at: int | None) -> int:
-    """Run a stay, cancelled after so many turns of the loop; return how many turns it took."""
-    turns = 0
-
-    @virtual
-    async def run() -> None:
-        nonlocal turns
+def test_cancelled_at_any_moment_a_stay_leaves_nothing_open_and_nobody_behind() -> None:
+    async def play(cut: Cut) -> None:
         here = machine()
         async with ocm.serve(ANYWHERE, network=here.network.host(SERVER), certificate=a_certificate()) as server:
-            task = asyncio.ensure_future(stay(server.url, here))
-            while not task.done():
-                turns += 1
-                if turns == cancel_at:
-                    task.cancel()
-                await asyncio.sleep(0 if turns % 3 else 0.01)
-            if cancel_at is None:
-                await task
+            await cut.follow(stay(server.url, here))
             await asyncio.sleep(3)
             assert server.status().connections == 0
             assert here.ports_open() == 0
             assert server.status().hub.members == 0
 
-    run()
-    return turns
-
-
-def test_cancelled_at_any_moment_a_stay_leaves_nothing_open_and_nobody_behind() -> None:
-    turns = steps_of_a_stay(None)
-    for cancel_at in range(1, turns):
-        steps_of_a_stay(cancel_at)
+    cut_in_every_turn(play)
 
 
 @simulated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 import ocm
 from ocm import Delivery
+from ocm.protocol.memory import Memo
+from ocm.store.base import Stored
+from ocm.store.client_memory import MemoryState
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.memory import MemoryJournal
 from ocm.testing import Network
@@ -97,6 +101,42 @@ async def test_what_could_not_be_said_is_said_by_the_next_run_exactly_once(netwo
         await until(lambda: aikos.texts == ["1", "2", "3", "4"])
 
 
+class SlowState(MemoryState):
+    """Takes a second for each batch."""
+
+    def submit(self, memos: Sequence[Memo], stored: Stored) -> None:
+        asyncio.get_running_loop().call_later(1.0, super().submit, memos, stored)
+
+
+@simulated
+async def test_who_has_left_does_not_remember_the_room(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SlowState()
+    monkeypatch.setattr("ocm.api.MemoryState", lambda: state)
+    async with ocm.serve(URL) as server, ocm.connect(server.url, user="aiko") as client:
+        room = await client.create("r").__aenter__()
+        await room.send("hello")
+        assert "r" in state.load().rooms
+        await room.leave()
+        assert state.load().rooms == {}
+
+
+@simulated
+async def test_who_cannot_have_it_remembered_leaves_all_the_same(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, at="DELETE FROM room")
+    async with (
+        ocm.serve(URL) as server,
+        ocm.connect(server.url, user="aiko", state=tmp_path / "aiko.db") as client,
+    ):
+        room = await client.create("r").__aenter__()
+        disk.is_full = True
+        start_s = now_s()
+        await room.leave()
+        assert now_s() - start_s < 1
+        disk.is_full = False
+
+
 @simulated
 async def test_a_state_belongs_to_one_client_at_a_time(network: Network, tmp_path: Path) -> None:
     state = tmp_path / "aiko.db"
@@ -171,6 +211,23 @@ async def test_a_durable_server_comes_back_with_rooms_members_and_history(networ
 
 
 @simulated
+async def test_who_was_removed_and_could_not_hear_so_before_the_server_went_hears_it_from_the_next(
+    network: Network, tmp_path: Path
+) -> None:
+    where = "tcrps://[::]:4000"
+    async with AsyncExitStack() as stack:
+        async with ocm.serve(where, data_dir=tmp_path) as server:
+            hosted = await stack.enter_async_context(sitting(server.url, "aiko", create=True))
+            room = await stack.enter_async_context(sitting(server.url, "ben"))
+            network.cut("ben")
+            await hosted.kick("ben")
+        network.heal("ben")
+        async with ocm.serve(where, data_dir=tmp_path):
+            assert (await rest(room))[-1] == ocm.Removed(ocm.Reason.KICKED)
+            assert await hosted.fetch_members() == ("aiko",)
+
+
+@simulated
 async def test_members_are_told_that_a_server_stops_for_good(network: Network) -> None:
     async with AsyncExitStack() as stack:
         async with ocm.serve(URL) as server:
@@ -222,24 +279,119 @@ async def test_the_resume_secret_is_shown_to_the_server_it_came_from_alone(netwo
                 assert (await room.send("hello")).seq == 3
 
 
+class FullDisk:
+    """A disk on which nothing of a kind can be written, as long as it is full."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, at: str) -> None:
+        self.is_full = False
+        disk = Disk(lambda statement: self.is_full and at in statement, error=lambda: disk_error(sqlite3.SQLITE_FULL))
+        patch.setattr("ocm.api.SqliteState", partial(SqliteState, connect=disk.connect))
+
+
 @simulated
-async def test_a_client_whose_disk_is_full_says_so_and_sends_nothing_it_could_not_keep(
+async def test_a_client_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_full = False
-    disk = Disk(lambda statement: is_full and "INTO posted" in statement, error=lambda: disk_error(sqlite3.SQLITE_FULL))
-    monkeypatch.setattr("ocm.api.SqliteState", partial(SqliteState, connect=disk.connect))
+    disk, state = FullDisk(monkeypatch, at="INTO posted"), tmp_path / "ben.db"
     async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
         aikos = Listener(hosted)
-        async with sitting(server.url, "ben", state=tmp_path / "ben.db") as room:
+        async with sitting(server.url, "ben", state=state) as room:
+            bens = Listener(room)
             await room.send("kept")
-            is_full = True
-            with pytest.raises(ocm.SendRefused):
-                await room.send("not kept")
+            disk.is_full = True
+            waiting = asyncio.create_task(room.send("waits"))
+            await until(lambda: any(isinstance(event, ocm.StateChanged) for event in bens.events))
+            for _ in range(3):
+                with pytest.raises(ocm.StateFailed, match="full"):
+                    room.post("not taken")
+                with pytest.raises(ocm.StateFailed, match="full"):
+                    await room.send("not taken")
+                await hosted.send("heard")
+                await asyncio.sleep(10)
+            assert aikos.texts == ["kept"]
+            assert bens.texts == ["heard"] * 3
+            disk.is_full = False
+            assert (await waiting).delivery is Delivery.IN_ROOM
+            await room.send("after")
+            told = [event.failure for event in bens.events if isinstance(event, ocm.StateChanged)]
+            assert [failure is None for failure in told] == [False, True]
+            assert "full" in (told[0] or "")
+        assert aikos.texts == ["kept", "waits", "after"]
+    assert SqliteState(state).load().rooms == {}
+
+
+@simulated
+async def test_a_client_whose_disk_is_full_is_who_it_was_after_a_crash(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it has come back meanwhile: what it shows the server is what it will find."""
+    disk, state, crashed = FullDisk(monkeypatch, at="INTO named"), tmp_path / "ben.db", tmp_path / "crashed.db"
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
+        aikos = Listener(hosted)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(ocm.connect(server.url, user="ben", state=state))
+            room = await client.join("r").__aenter__()
+            await room.send("before")
+            disk.is_full = True
+            for _ in range(3):
+                network.cut("ben")
+                await asyncio.sleep(30)
+                network.heal("ben")
+                await until(lambda: room.connection is ocm.Connection.CONNECTED)
+                await asyncio.sleep(5)
+            copy_database(state, crashed)
+            network.cut("ben")
+            disk.is_full = False
+        network.heal("ben")
+        async with sitting(server.url, "ben", state=crashed) as room:
+            assert room.returned
+            await room.send("behind")
+        assert aikos.texts == ["before", "behind"]
+
+
+@simulated
+async def test_who_can_remember_nothing_is_not_let_in(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch, at="INTO")
+    async with (
+        ocm.serve(URL) as server,
+        sitting(server.url, "aiko", create=True),
+        ocm.connect(server.url, user="ben", state=tmp_path / "ben.db") as client,
+    ):
+        disk.is_full = True
+        for _ in range(2):
             with pytest.raises(ocm.StateFailed, match="full"):
-                await rest(room)
+                async with client.join("r"):
+                    await asyncio.sleep(10)
+        disk.is_full = False
         await asyncio.sleep(10)
-        assert aikos.texts == ["kept"]
+        async with client.join("r") as room:
+            await room.send("here")
+
+
+@simulated
+async def test_who_ends_before_everything_is_remembered_is_told(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, state = FullDisk(monkeypatch, at="INTO posted"), tmp_path / "ben.db"
+
+    async def say(text: str, *, full_at_the_end: bool) -> None:
+        async with ocm.connect(server.url, user="ben", state=state) as client:
+            disk.is_full = False
+            room = await client.join("r").__aenter__()
+            disk.is_full = True
+            room.post(text)
+            await asyncio.sleep(1)
+            disk.is_full = full_at_the_end
+
+    async with ocm.serve(URL) as server, sitting(server.url, "aiko", create=True) as hosted:
+        aikos = Listener(hosted)
+        with pytest.raises(ocm.StateFailed, match="full"):
+            await say("not kept", full_at_the_end=True)
+        await say("kept", full_at_the_end=False)
+        async with sitting(server.url, "ben", state=state):
+            await until(lambda: aikos.texts == ["kept"])
 
 
 @simulated

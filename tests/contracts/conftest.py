@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.store.scratch import tidy
 
 
 def _why_no_ipv6() -> str | None:
@@ -53,3 +55,10 @@ class Changes:
 @pytest.fixture
 def changes() -> Changes:
     return Changes()
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    """Leave no file of a test behind, and nobody who has it open."""
+    yield
+    tidy()

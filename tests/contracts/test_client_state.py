@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocm.errors import StateFailed, StateLocked
-from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, RoomMemory, Sent, Settled
+from ocm.protocol.memory import Entered, Left, Memo, Memory, Named, Posted, Read, Renumbered, RoomMemory, Sent, Settled
 from ocm.store.base import ClientState
 from ocm.store.client_memory import MemoryState
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.worker import InlineWorker
-from tests.store.scratch import make_folder
+from tests.store.scratch import new_path, opened
 
 MakeState = Callable[[], ClientState]
 Reopen = Callable[[Path], ClientState]
@@ -34,34 +33,12 @@ def threaded(path: Path) -> ClientState:
 
 STATES: dict[str, MakeState] = {
     "memory": MemoryState,
-    "sqlite": lambda: inline(new_path()),
-    "sqlite in a thread": lambda: threaded(new_path()),
+    "sqlite": lambda: inline(new_path("state.db")),
+    "sqlite in a thread": lambda: threaded(new_path("state.db")),
 }
 ON_DISK: dict[str, Reopen] = {"sqlite": inline, "sqlite in a thread": threaded}
 every_state = pytest.mark.parametrize("make", STATES.values(), ids=STATES.keys())
 every_disk = pytest.mark.parametrize("reopen", ON_DISK.values(), ids=ON_DISK.keys())
-
-_folders: list[Path] = []
-_states: list[ClientState] = []
-
-
-def new_path() -> Path:
-    _folders.append(make_folder())
-    return _folders[-1] / "state.db"
-
-
-def opened(state: ClientState) -> ClientState:
-    _states.append(state)
-    return state
-
-
-@pytest.fixture(autouse=True)
-def _tidy() -> Iterator[None]:
-    yield
-    while _states:
-        _states.pop().close()
-    while _folders:
-        shutil.rmtree(_folders.pop())
 
 
 class Writer:
@@ -126,6 +103,22 @@ async def test_what_was_stored_is_loaded(make: MakeState) -> None:
 
 
 @every_state
+async def test_messages_get_other_ids_all_at_once(make: MakeState) -> None:
+    writer = Writer(make())
+    said: list[Memo] = [Posted("room", number, 0, b"%d" % number) for number in range(1, 6)]
+    assert await writer.write([*said, Posted("other", 4, 0, b"there"), Renumbered("room", 3, 5, 2)])
+    rooms = writer.state.load().rooms
+    assert {one.message_id: one.body for one in rooms["room"].posted.values()} == {
+        1: b"1",
+        2: b"2",
+        5: b"3",
+        6: b"4",
+        7: b"5",
+    }
+    assert (rooms["room"].mark, rooms["other"].mark, list(rooms["other"].posted)) == (7, 4, [4])
+
+
+@every_state
 async def test_a_new_state_remembers_nothing(make: MakeState) -> None:
     assert make().load() == Memory()
 
@@ -169,7 +162,7 @@ async def test_closing_finishes_what_was_submitted_and_takes_no_more(make: MakeS
 
 @every_disk
 async def test_a_batch_with_what_cannot_be_stored_is_not_stored_at_all(reopen: Reopen) -> None:
-    writer = Writer(reopen(new_path()))
+    writer = Writer(reopen(new_path("state.db")))
     assert not await writer.write([Read("a", 1), Read("b", 2**63)])
     assert not await writer.write([Read("a", 1), Read("\ud800", 1)])
     assert writer.state.load() == Memory()
@@ -178,7 +171,7 @@ async def test_a_batch_with_what_cannot_be_stored_is_not_stored_at_all(reopen: R
 
 @every_disk
 async def test_a_second_process_is_told_that_the_state_is_in_use(reopen: Reopen) -> None:
-    path = new_path()
+    path = new_path("state.db")
     first = reopen(path)
     with pytest.raises(StateLocked, match="another process is using it"):
         reopen(path)
@@ -188,7 +181,7 @@ async def test_a_second_process_is_told_that_the_state_is_in_use(reopen: Reopen)
 
 @every_disk
 async def test_nobody_else_may_read_it(reopen: Reopen) -> None:
-    path = new_path().parent / "deep" / "down" / "state.db"
+    path = new_path("state.db").parent / "deep" / "down" / "state.db"
     writer = Writer(reopen(path))
     await writer.write(STORY[0])
     files = list(path.parent.iterdir())
@@ -199,7 +192,7 @@ async def test_nobody_else_may_read_it(reopen: Reopen) -> None:
 
 @every_disk
 async def test_no_error_and_no_repr_shows_a_secret(reopen: Reopen) -> None:
-    path, secret = new_path(), b"5ec2e7c0ffee"
+    path, secret = new_path("state.db"), b"5ec2e7c0ffee"
     writer = Writer(reopen(path))
     assert not await writer.write([Named(b"c" * 16, secret, b"k" * 32), Read("b", 2**63)])
     assert await writer.write([Named(b"c" * 16, secret, b"k" * 32)])
@@ -209,7 +202,7 @@ async def test_no_error_and_no_repr_shows_a_secret(reopen: Reopen) -> None:
 
 @every_disk
 async def test_what_is_left_and_replaced_is_not_in_the_file_any_more(reopen: Reopen) -> None:
-    path = new_path()
+    path = new_path("state.db")
     writer = Writer(reopen(path))
     await writer.write([Named(b"c" * 16, b"a former secret", b"k" * 32), Posted("room", 1, 0, b"a former word")])
     await writer.write([Named(b"c" * 16, b"newest", b"k" * 32), Settled("room", 1), Left("room")])
@@ -223,6 +216,7 @@ memos = st.one_of(
     st.builds(Named, *[st.binary(min_size=1, max_size=3)] * 3),
     st.builds(Entered, rooms, st.sampled_from([b"1", b"2", b""]), ids, ids),
     st.builds(Posted, rooms, ids, st.integers(0, 255), st.binary(max_size=3)),
+    st.builds(Renumbered, rooms, ids, ids, ids),
     st.builds(Sent, rooms, ids),
     st.builds(Settled, rooms, ids),
     st.builds(Read, rooms, ids),
@@ -234,7 +228,7 @@ memos = st.one_of(
 @settings(max_examples=40)
 @given(st.lists(st.lists(memos, max_size=6), max_size=12))
 def test_what_is_loaded_is_the_fold_of_all_memos(reopen: Reopen, batches: list[list[Memo]]) -> None:
-    path = new_path()
+    path = new_path("state.db")
 
     async def story() -> None:
         writer = Writer(reopen(path))

@@ -6,9 +6,8 @@ What is said to be kept on a disk is also opened again by another journal on the
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from ocm.store.memory import MemoryJournal
 from ocm.store.sqlite import SqliteJournal
 from ocm.store.worker import InlineWorker, ThreadWorker
 from tests.store.histories import Batch, Scribe, durable_histories, fold, histories, long_history
-from tests.store.scratch import make_folder
+from tests.store.scratch import new_path, opened
 
 MakeJournal = Callable[[], Journal]
 Reopen = Callable[[Path], Journal]
@@ -42,34 +41,12 @@ def threaded(path: Path) -> Journal:
 
 JOURNALS: dict[str, MakeJournal] = {
     "memory": lambda: MemoryJournal(Limits()),
-    "sqlite": lambda: inline(new_path()),
-    "sqlite in a thread": lambda: threaded(new_path()),
+    "sqlite": lambda: inline(new_path("journal.db")),
+    "sqlite in a thread": lambda: threaded(new_path("journal.db")),
 }
 ON_DISK: dict[str, Reopen] = {"sqlite": inline, "sqlite in a thread": threaded}
 every_journal = pytest.mark.parametrize("make", JOURNALS.values(), ids=JOURNALS.keys())
 every_disk = pytest.mark.parametrize("reopen", ON_DISK.values(), ids=ON_DISK.keys())
-
-_folders: list[Path] = []
-_journals: list[Journal] = []
-
-
-def new_path() -> Path:
-    _folders.append(make_folder())
-    return _folders[-1] / "journal.db"
-
-
-def opened(journal: Journal) -> Journal:
-    _journals.append(journal)
-    return journal
-
-
-@pytest.fixture(autouse=True)
-def _tidy() -> Iterator[None]:
-    yield
-    while _journals:
-        _journals.pop().close()
-    while _folders:
-        shutil.rmtree(_folders.pop())
 
 
 def record(seq: int, *, room: str = "a", incarnation: int = 1, body: bytes = b"hello") -> Record:
@@ -369,7 +346,7 @@ async def test_a_journal_in_memory_has_nothing_to_tell_a_server_that_starts() ->
 
 @every_disk
 async def test_what_was_told_as_written_is_there_when_it_is_opened_again(reopen: Reopen) -> None:
-    path = new_path()
+    path = new_path("journal.db")
     writer = Writer(lambda: reopen(path))
     await writer.write([Opened("a", 3, b"x" * 16, Policy()), *run(1, 5, incarnation=3)])
     writer.journal.close()
@@ -380,7 +357,7 @@ async def test_what_was_told_as_written_is_there_when_it_is_opened_again(reopen:
 
 @every_disk
 async def test_a_record_of_a_room_that_nobody_opened_begins_a_classic_room(reopen: Reopen) -> None:
-    writer = Writer(lambda: reopen(new_path()))
+    writer = Writer(lambda: reopen(new_path("journal.db")))
     await writer.write(run(1, 1))
     (room,) = writer.journal.load().rooms
     assert (room.name, room.log_id, room.policy, room.last_seq) == ("a", b"", CLASSIC_POLICY, 1)
@@ -388,7 +365,7 @@ async def test_a_record_of_a_room_that_nobody_opened_begins_a_classic_room(reope
 
 @every_disk
 async def test_a_second_journal_on_one_file_is_refused_and_says_why(reopen: Reopen) -> None:
-    path = new_path()
+    path = new_path("journal.db")
     first = reopen(path)
     with pytest.raises(JournalFailed, match=r"journal\.db: another process is using it; end that"):
         reopen(path)
@@ -404,7 +381,7 @@ def on_disk(reopen: Reopen, path: Path) -> Writer:
 @settings(max_examples=30)
 @given(histories, st.integers(0, 9))
 def test_what_is_loaded_is_the_fold_of_what_was_written(reopen: Reopen, history: list[Batch], pause: int) -> None:
-    path = new_path()
+    path = new_path("journal.db")
 
     async def story() -> None:
         writer = on_disk(reopen, path)
@@ -430,7 +407,7 @@ def test_what_is_loaded_is_the_fold_of_what_was_written(reopen: Reopen, history:
 @given(durable_histories)
 def test_a_history_that_is_submitted_again_succeeds_and_changes_nothing(reopen: Reopen, history: list[Batch]) -> None:
     async def story() -> None:
-        writer = on_disk(reopen, new_path())
+        writer = on_disk(reopen, new_path("journal.db"))
         for batch in (*history, *history):
             writer.submit(batch)
         assert all(await writer.outcomes())
@@ -443,7 +420,7 @@ def test_a_history_that_is_submitted_again_succeeds_and_changes_nothing(reopen: 
 @every_disk
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_long_history_is_loaded_as_its_fold(reopen: Reopen, seed: int) -> None:
-    history, path = long_history(seed, deeds=1500, ephemeral=True), new_path()
+    history, path = long_history(seed, deeds=1500, ephemeral=True), new_path("journal.db")
     writer = on_disk(reopen, path)
     for batch in history:
         writer.submit(batch)
@@ -458,7 +435,7 @@ async def test_a_long_history_is_loaded_as_its_fold(reopen: Reopen, seed: int) -
 async def test_the_last_answers_of_each_member_are_kept(reopen: Reopen) -> None:
     deeds = [(("say", "say", "refuse")[n % 3], n, n % 4 == 0) for n in range(3 * ANSWERS_KEPT)]
     history = Scribe(ephemeral=False).write([("open", 4, True), *deeds])
-    writer = on_disk(reopen, new_path())
+    writer = on_disk(reopen, new_path("journal.db"))
     for number, batch in enumerate(history, 1):
         assert await writer.write(batch)
         assert writer.journal.load() == fold(history[:number])

@@ -1,8 +1,9 @@
-"""What is fuzzed of TCRP/2's sessions: both machines that hear a peer, and what a client makes of a log."""
+"""What is fuzzed of TCRP/2's sessions: machines that hear a peer, and what a client makes of a log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ocm.protocol.address import make_address
 from ocm.protocol.agent import AgentEvent
@@ -10,9 +11,10 @@ from ocm.protocol.agent.roster import NAME_SIZE_MAX, Roster
 from ocm.protocol.entry import Kind
 from ocm.protocol.events import Announcement, Event, Message, Removed, RoomClosed
 from ocm.protocol.limits import Limits
+from ocm.protocol.link.classic import ClassicLink
 from ocm.protocol.link.modern_session import ModernSession, SessionEvent
 from ocm.protocol.wire import frames
-from ocm.protocol.wire.classic import Stage
+from ocm.protocol.wire.classic import Stage, write_datagram
 from ocm.protocol.wire.frames import write_frame, write_frames
 from ocm.protocol.wire.records import (
     SUITE,
@@ -23,19 +25,25 @@ from ocm.protocol.wire.records import (
     Create,
     Denied,
     Hello,
+    History,
     Join,
+    Kick,
     Members,
     Op,
+    Raise,
     RoomRequest,
     Stored,
     write_frames_record,
     write_record,
 )
 from ocm.protocol.wire.sealed import FRAMES_SIZE_MAX
-from tests.fuzz.pieces import cut
+from tests.fuzz.pieces import cut, object_of, values_in_json
 from tests.protocol.agent.scripted import SERVER, Client, change, head, seated, text, yes
+from tests.protocol.desk import Desk, seat
 
+LIMITS = Limits()
 MEMBERS_MAX = 8
+SEATED = seated(1)
 HELLO = write_record(
     Op.HELLO, Stage.REQUEST, Hello(versions=[VERSION], suites=[SUITE], secret="ab" * 32, connection="cd" * 8)
 )
@@ -71,11 +79,10 @@ def server_session(data: bytes) -> None:
 
 
 def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEvent], CloseCode | None, int]:
-    limits = Limits()
     session = ModernSession(
         server_key=b"a public key",
         peer=make_address("192.0.2.1", 4000),
-        limits=limits,
+        limits=LIMITS,
         durability="memory",
         randomness=bytes,
         stir=lambda _: None,
@@ -86,7 +93,7 @@ def wanted(chunks: Iterable[bytes], *, is_known: bool) -> tuple[list[SessionEven
         session.known(client=bytes(16), resumed=False, secret=bytes(32), udp_port=0, now_s=0.0)
     events = [event for chunk in chunks for event in session.events(chunk, now_s=0.0)]
     session.data_to_send(space=65_536, now_s=0.0)
-    assert session.is_over or session.requests <= limits.requests_max
+    assert session.is_over or session.requests <= LIMITS.requests_max
     return events, session.closing, session.requests
 
 
@@ -122,10 +129,33 @@ def pieces(data: bytes) -> Iterator[tuple[bool, bytes]]:
         start += 1 + size
 
 
+def server_room(data: bytes) -> None:
+    """A server one of whose members says these bytes: nothing is raised, and who sits beside it reads one log."""
+    desk = Desk()
+    bob, eve = seat(desk, "room", "bob", "eve", access="mixed")
+    carl = desk.classic_member("room", "carl")
+    assert isinstance(carl, ClassicLink)
+    assert eve.channel is not None
+    for is_sealed, piece in pieces(data):
+        if is_sealed:
+            whole = eve.channel.lane.seal(piece[:FRAMES_SIZE_MAX])
+            desk.reception.receive_batch([(whole, eve.address)], now_s=desk.now_s)
+            desk.flush()
+        elif not eve.session.is_over:
+            eve.write(piece)
+    desk.wait(0.2)
+    bob.say(frames.Publish(bob.handles["room"], 1, Kind.TEXT, b"over"))
+    seqs = bob.seqs()
+    assert seqs == [*range(seqs[0], seqs[0] + len(seqs))]
+    assert bob.closed is None
+    assert bob.texts()[-1] == "over"
+    assert desk.classic[carl][-1] == write_datagram(b"room", b"bob", b"over")
+
+
 def entry_body(data: bytes) -> None:
     """One byte is the kind of an entry, the rest its body: what the user sees of it is bounded."""
     roster = Roster(members_max=MEMBERS_MAX)
-    roster.seat(seated(1))
+    roster.seat(SEATED)
     for kind in (Kind.JOIN, sum(data[:1])):
         event = roster.event_of(frames.Message(1, 11, 1, 0, 0, kind, 0, data[1:]))
         assert isinstance(event, RoomClosed) == (kind == Kind.CLOSED)
@@ -134,6 +164,14 @@ def entry_body(data: bytes) -> None:
         assert isinstance(event, Message) == (kind == Kind.TEXT)
     assert len(roster.members) <= MEMBERS_MAX
     assert all(len(row.name) <= NAME_SIZE_MAX for row in roster.members.values())
+
+
+def entry_object(data: bytes) -> None:
+    """The same, of a body that is a JSON object."""
+    entry_body(data[:1] + object_of(data[1:], CHANGE))
+
+
+CHANGE: Final = values_in_json({"member": 3, "name": "carl", "flags": 1, "reason": "left", "access": "modern"})
 
 
 def in_order(events: Iterable[Event]) -> None:
@@ -145,7 +183,7 @@ CUT = b"\x1f\x04\x00"
 CARL = b'{"member":3,"name":"carl","flags":1}'
 CLOSED = b'{"reason":"closed by the host"}'
 SAID = write_frames((text(11), change(12, Kind.JOIN, CARL), yes(1), head(20), frames.Gap(1, 13, 19, 1)))
-SEAT = write_record(Op.JOIN, Stage.COMPLETE, seated(1))
+SEAT = write_record(Op.JOIN, Stage.COMPLETE, SEATED)
 _BYE = write_record(Op.CLOSE, Stage.REQUEST, Closing(code=0))
 TO_CLIENT = (
     CUT + SEAT + write_frames_record(SAID),
@@ -175,6 +213,33 @@ TO_PORT = (
     bytes([len(_TEXT)]) + _TEXT,
     bytes([0x80 | len(_TEXT)]) + _TEXT,
     bytes([9]) + write_frame(frames.Challenge(b"8 bytes!")) + bytes([1]) + write_frame(frames.Ping()),
+)
+
+
+def _said(data: bytes, *, is_sealed: bool = False) -> bytes:
+    """Records of ``pieces``: what one says, cut where it is too long."""
+    cut = [data[at : at + 0x7F] for at in range(0, len(data), 0x7F)]
+    return b"".join(bytes([len(piece) | (0 if is_sealed else 0x80)]) + piece for piece in cut)
+
+
+_PUBLISH = write_frame(frames.Publish(1, 1, 0, b"hi"))
+_ASKING = (
+    write_record(Op.JOIN, Stage.REQUEST, Join(id=2, room="room", user="eve", log="0" * 32, last=5, lowest=3)),
+    write_record(Op.CREATE, Stage.REQUEST, Create(id=3, room="two", user="eve")),
+    write_record(Op.HISTORY, Stage.REQUEST, History(id=4, handle=1, first=1, count=9)),
+    write_record(Op.MEMBERS, Stage.REQUEST, Members(id=5, handle=1)),
+    write_record(Op.KICK, Stage.REQUEST, Kick(id=6, handle=1, member=1)),
+    write_record(Op.END, Stage.REQUEST, RoomRequest(id=7, handle=1)),
+    write_record(Op.RAISE, Stage.REQUEST, Raise(id=8, handle=1, access="modern")),
+    write_record(Op.LEAVE, Stage.REQUEST, RoomRequest(id=9, handle=1)),
+    write_record(Op.CLOSE, Stage.REQUEST, Closing(code=0)),
+)
+TO_ROOM = (
+    _said(_PUBLISH + write_frame(frames.Received(1, 2, 3)), is_sealed=True),
+    _said(write_frames_record(_PUBLISH + write_frame(frames.Received(1, 2, 3)))),
+    _said(write_frames_record(write_frame(frames.Signal(1, 2, 3, 4, b"x")))),
+    *map(_said, _ASKING),
+    _said(b"".join(_ASKING)),
 )
 BODIES = (
     b"\1" + CARL,

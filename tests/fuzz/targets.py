@@ -8,20 +8,23 @@ targets with libFuzzer, ``test_targets.py`` with a few inputs in every test run.
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError
-from ocm.protocol.address import host_key, make_address
+from ocm.protocol.address import V4_SIZE, V6_SIZE, host_key, make_address, split_address
 from ocm.protocol.control.client import ClientControl, ClientEvent, ClientState, Seated
 from ocm.protocol.control.packets import Form, PacketReader, Violation
 from ocm.protocol.control.server import Request, ServerControl, ServerEvent, ServerState
 from ocm.protocol.entry import Reason, Refusal
 from ocm.protocol.limits import DATAGRAM_SIZE_MAX, Limits
-from ocm.protocol.link.classic import ClassicDoor, ClassicLink
+from ocm.protocol.link.classic import ClassicDoor, ClassicLink, restore_link
+from ocm.protocol.link.modern import ModernLink, client_of
 from ocm.protocol.link.notices import (
     Announcement,
     MemberJoined,
@@ -35,6 +38,7 @@ from ocm.protocol.link.notices import (
 from ocm.protocol.link.voice import Said, Voice
 from ocm.protocol.names import fold, room_name, skeleton, user_name
 from ocm.protocol.room import Member, Room
+from ocm.protocol.sniff import DECIDED, Profile, sniff
 from ocm.protocol.text import MARKS_MAX, isolate, safe_text, shorten
 from ocm.protocol.url import parse_url
 from ocm.protocol.wire.classic import (
@@ -58,9 +62,11 @@ from ocm.protocol.wire.records import PAYLOAD_SIZE_MAX, SCHEMAS, ControlRecord, 
 from ocm.protocol.wire.sealed import read_sealed
 from ocm.protocol.wire.sealed import write_header as write_sealed_header
 from ocm.protocol.wire.size import SIZE_FIELD, Spelling, read_size, write_size
-from tests.fuzz import sessions
-from tests.fuzz.pieces import cut
+from ocm.transport.certificate import certified_key
+from tests.fuzz import files, sessions
+from tests.fuzz.pieces import cut, object_of, values_in_json
 from tests.vectors import classic, modern
+from tests.vectors.certificate import DER
 
 LIMITS: Final = Limits()
 LAYOUTS: Final = {kind.view: kind.layout for kind in FRAME_TYPES}
@@ -280,7 +286,26 @@ def record_payload(data: bytes) -> None:
         assert record.request_id() == getattr(said, "id", None)
 
 
+def record_object(data: bytes) -> None:
+    """TCRP/2: the same, of JSON that is JSON."""
+    record_payload(data[:1] + object_of(data[1:], _VALID_IN_JSON[sum(data[:1]) % len(SPOKEN)]))
+
+
 SPOKEN: Final = [*SCHEMAS]
+_VALID_FIELDS: Final[dict[str, object]] = msgspec.json.decode(
+    b"""{
+    "id": 1, "code": 404, "message": "no", "wait_ms": 10, "reason": "over", "resumed": true, "durable": true,
+    "versions": [2], "suites": [1], "version": 2, "suite": 1, "durability": "disk", "burst": 2, "rate": 0.5,
+    "room": "room", "user": "aiko", "access": "modern", "lifetime": "close", "password": null, "body_max": 9,
+    "secret": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "connection": "0123456789abcdef",
+    "client": "0123456789abcdef0123456789abcdef", "log": "0123456789abcdef0123456789abcdef", "udp_port": 9001,
+    "member": 2, "handle": 1, "head": 9, "oldest": 1, "start": 3, "mark": 4, "host": 1, "last": 3, "lowest": 5,
+    "members": [[1, "bob", 0], [2, "aiko", 2]], "more": false, "first": 1, "count": 5, "after": 1
+    }"""
+)
+VALID: Final = [{name: _VALID_FIELDS[name] for name in SCHEMAS[spoken].__struct_fields__} for spoken in SPOKEN]
+"""For each schema an object that fits it, with all keys."""
+_VALID_IN_JSON: Final = [values_in_json(valid) for valid in VALID]
 
 
 def records_of(chunks: Iterable[bytes]) -> tuple[list[ControlRecord], str]:
@@ -296,6 +321,45 @@ def records_of(chunks: Iterable[bytes]) -> tuple[list[ControlRecord], str]:
         except RemoteProtocolError as error:
             return found, str(error)
     return found, ""
+
+
+# --- who is there ---------------------------------------------------------------------------------------
+
+
+def profile(data: bytes) -> None:
+    """What a connection speaks is said once, by six bytes at most: TLS to what begins like a ClientHello."""
+    said = [sniff(data[:end]) for end in (*range(min(len(data), DECIDED)), len(data))]
+    decided = [one for one in said if one is not None]
+    assert said == [None] * (len(said) - len(decided)) + decided
+    assert len(set(decided)) <= 1
+    assert decided or len(data) < DECIDED
+    is_hello = data[:2] == b"\x16\x03" and data[3:5] != b"\0\0" and data[5:6] == b"\1"
+    assert (Profile.TLS in decided) == is_hello
+
+
+def door_memo(data: bytes) -> None:
+    """What a journal kept of a member's door makes one door or none, of which the same would be kept."""
+    client = client_of(data)
+    if client is not None:
+        assert ModernLink(client, "room1", "alice").memo() == data
+    restored = restore_link(data, room="room1", user="alice", names=False)
+    if restored is not None:
+        assert client is None
+        digest, link = restored
+        assert link.memo()[:2] + digest + link.address == data
+        assert link.token == b""
+        host, port = split_address(link.address)
+        assert host_key(make_address(host, port)) == host_key(link.address)
+
+
+def certificate(data: bytes) -> None:
+    """What a server shows has one public key, in one spelling, or none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library minds serial numbers, which say nothing to us
+        key = certified_key(data)
+    if key is not None:
+        read = load_der_public_key(key)
+        assert read.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == key
 
 
 # --- the control conversation -------------------------------------------------------------------------
@@ -465,10 +529,18 @@ def most_marks(safe: str) -> int:
 
 
 def url(data: bytes) -> None:
+    """A link is refused or has one meaning, which can be written; unencrypted, or pinned, only where it says so."""
+    said = data.decode(errors="surrogateescape")
     try:
-        server = parse_url(data.decode(errors="surrogateescape"))
+        server = parse_url(said)
     except LocalProtocolError:
         return
+    assert server.secure or said.strip().lower().startswith("tcrp://")
+    if server.fingerprint is not None:
+        assert server.secure
+        assert len(bytes.fromhex(server.fingerprint)) == 32
+        assert server.fingerprint == server.fingerprint.lower()
+        assert f"#fp={server.fingerprint}" in said.lower()
     assert server.host
     assert 0 <= server.tcp_port <= 65535
     assert 0 <= server.udp_port <= 65535
@@ -623,18 +695,16 @@ def _payloads(*conversation: bytes) -> tuple[bytes, ...]:
     return tuple(data[data.index(b"{") :] for data in conversation if b"{" in data)
 
 
-def _spoken_payloads() -> Iterator[bytes]:
-    """For every schema the payload of JOIN.2 or of HELLO.0, which have nearly all keys there are, and one with all."""
-    everything = (
-        b'{"id":1,"code":5,"client":null,"resumed":false,"secret":"%s","connection":"%s","udp_port":9,"version":2,'
-        b'"suite":1,"durability":"disk","burst":2,"rate":0.5,"body_max":9,"handle":1,"first":1,"count":1}'
-    ) % (b"00" * 32, b"00" * 8)
-    for number in range(len(SPOKEN)):
-        for data in (modern.JOIN_2[32:], modern.HELLO_0[32:], everything):
-            yield bytes([number]) + data
-
-
-_SPOKEN_PAYLOADS: Final = tuple(_spoken_payloads())
+_EVERYTHING: Final = (
+    b'{"id":1,"code":5,"client":null,"resumed":false,"secret":"%s","connection":"%s","udp_port":9,"version":2,'
+    b'"suite":1,"durability":"disk","burst":2,"rate":0.5,"body_max":9,"handle":1,"first":1,"count":1}'
+) % (b"00" * 32, b"00" * 8)
+_SPOKEN_PAYLOADS: Final = tuple(
+    bytes([number]) + data
+    for number in range(len(SPOKEN))
+    for data in (modern.JOIN_2[32:], modern.HELLO_0[32:], _EVERYTHING)
+)
+"""For every schema the payload of JOIN.2 or of HELLO.0, which have nearly all keys there are, and one with all."""
 _ALL: Final = (
     # The derived codecs start from nothing, so that each branch they have counts as a new unit.
     Target(derived_read_header, 10_000_000, 48),
@@ -643,8 +713,12 @@ _ALL: Final = (
     Target(derived_write_datagram, 10_000_000, 600),
     Target(frames, 10_000_000, 300, _FRAMES),
     Target(sealed, 10_000_000, 1600, (b"\0\x0e" + bytes(31), b"\0\x0e" + bytes(1498), b"\0\x0e" + bytes(1499))),
-    Target(records, 1_000_000, 1000, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
-    Target(record_payload, 2_000_000, 400, _SPOKEN_PAYLOADS),
+    Target(records, 10_000_000, 300, tuple(_CUT + data for data in (modern.HELLO_0, modern.JOIN_2, bytes(64)))),
+    Target(record_payload, 10_000_000, 400, _SPOKEN_PAYLOADS),
+    Target(record_object, 10_000_000, 40, tuple(bytes([number]) for number in range(len(SPOKEN)))),
+    Target(profile, 10_000_000, 48, (b"\x16\x03\x01\x02\x00\x01", classic.OCM_CREATE[:32])),
+    Target(door_memo, 10_000_000, 64, (b"1\0" + bytes(32 + V4_SIZE), b"1\2" + bytes(32 + V6_SIZE), b"2" + bytes(16))),
+    Target(certificate, 1_000_000, 600, (DER,)),
     Target(construct_header, 1_000_000, 48),
     Target(construct_datagram, 1_000_000, 600),
     Target(construct_write_header, 1_000_000, 48),
@@ -672,19 +746,27 @@ _ALL: Final = (
         ),
     ),
     Target(sessions.client_session, 200_000, 1000, sessions.TO_CLIENT),
-    Target(sessions.server_session, 500_000, 1000, sessions.TO_SERVER),
+    Target(sessions.server_session, 1_000_000, 1000, sessions.TO_SERVER),
     Target(sessions.client_datagram, 200_000, 400, sessions.TO_PORT),
-    Target(sessions.entry_body, 1_000_000, 300, sessions.BODIES),
+    Target(sessions.server_room, 200_000, 400, sessions.TO_ROOM),
+    Target(files.journal_file, 200_000, 48, files.IN_JOURNAL),
+    Target(files.state_file, 200_000, 48, files.IN_STATE),
+    Target(sessions.entry_body, 10_000_000, 300, sessions.BODIES),
+    Target(sessions.entry_object, 10_000_000, 40, tuple(bytes([kind]) for kind in range(8))),
     Target(names, 1_000_000, 260, (b"alice", "部屋".encode(), b"a" * 255, b"a" * 256)),
     Target(text, 1_000_000, 100, (b"a\tb\r\n\x1b[31m", "👩\u200d💻 שלום e\u0301".encode())),
     Target(
         url,
-        1_000_000,
-        100,
+        10_000_000,
+        160,
         (
+            b"tcrps://[fe80::1%25eth0]:12345/%E9%83%A8%E5%B1%8B#fp=" + b"0123456789abcdef" * 4,
+            b"host.example:1/r#FP=" + b"0123456789ABCDEF" * 4,
+            b"tcrps://a#fp=" + b"0123456789ABCDEF" * 4,
             b"tcrp://[::1]:0/room%201?udp=9001&form=plain",
             b"localhost",
             b"localhost/\xbb",  # found by fuzzing: taken, though nothing can write it back
+            b"tc\nrp://localhost",  # found by fuzzing: taken for tcrp://
             b"localhost?udp=0111111",  # found by fuzzing: taken as port 111111
         ),
     ),

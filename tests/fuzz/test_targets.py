@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,19 +14,33 @@ from hypothesis import strategies as st
 from ocm.protocol.agent.roster import Roster
 from ocm.protocol.control.packets import PacketReader
 from ocm.protocol.events import Announcement, Event
+from ocm.protocol.link.log import RoomLog
 from ocm.protocol.link.modern_session import ModernSession, SessionEvent
 from ocm.protocol.link.notices import MemberJoined
 from ocm.protocol.names import skeleton
 from ocm.protocol.session.receiving import Receiver
+from ocm.protocol.sniff import Profile, sniff
 from ocm.protocol.text import safe_text
 from ocm.protocol.url import ServerUrl, parse_url
 from ocm.protocol.wire import frames
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.records import SCHEMAS, Done, Op, Payload, RecordReader, write_frames_record, write_record
+from ocm.protocol.wire.records import (
+    SCHEMAS,
+    ControlRecord,
+    Done,
+    Op,
+    Payload,
+    RecordReader,
+    write_frames_record,
+    write_record,
+)
 from ocm.protocol.wire.size import Spelling, write_size
-from tests.fuzz import sessions, targets
+from ocm.store import client_sqlite, sqlite_read
+from tests.fuzz import files, sessions, targets
+from tests.fuzz.pieces import object_of, values_in_json
 from tests.fuzz.targets import TARGETS, Target
 from tests.protocol.agent.scripted import text
+from tests.vectors.certificate import DER
 from tests.vectors.classic import OCM_CREATE
 from tests.vectors.modern import HELLO_0
 
@@ -52,6 +66,14 @@ def test_every_seed_keeps_the_property(target: Target) -> None:
 @given(data=st.data())
 def test_any_bytes_keep_the_property(target: Target, data: st.DataObject) -> None:
     target.check(data.draw(inputs_of(target)))
+
+
+@pytest.mark.parametrize("number", range(len(targets.SPOKEN)))
+def test_what_objects_are_made_of_is_read(number: int) -> None:
+    payload = object_of(b"", values_in_json(targets.VALID[number]))
+    said = ControlRecord(*targets.SPOKEN[number], payload, payload).read()
+    assert said is not None
+    assert msgspec.to_builtins(said) == targets.VALID[number]
 
 
 class ForgetsShortReads(PacketReader):
@@ -115,6 +137,18 @@ def write_nothing_said(operation: int, stage: Stage, payload: Payload) -> bytes:
     return write_record(operation, stage, Done(id=0))
 
 
+def sniff_three_bytes(data: bytes) -> Profile | None:
+    return sniff(data) if len(data) < 3 else Profile.TLS if data.startswith(b"\x16\x03") else Profile.CLASSIC
+
+
+def take_any_memo(memo: bytes) -> bytes:
+    return memo[:16]
+
+
+def take_all_for_the_key(shown: bytes) -> bytes:
+    return shown
+
+
 BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
     "a header of any size": ("derived_read_header", "read_header", read_header_of_any_size, bytes(33)),
     "no length checks": ("derived_read_datagram", "read_datagram", read_without_checks, b"\5\5room1alic"),
@@ -138,6 +172,15 @@ BUGS: dict[str, tuple[str, str, Callable[..., object], bytes]] = {
         "write_record",
         write_nothing_said,
         bytes([[*SCHEMAS].index((Op.KICK, Stage.COMPLETE))]) + b'{"id":7}',
+    ),
+    "TLS by its first bytes alone": ("profile", "sniff", sniff_three_bytes, b"\x16\x03\1\0\0\3"),
+    "a classic door taken for a modern one": ("door_memo", "client_of", take_any_memo, b"1\0" + bytes(38)),
+    "a certificate taken for its key": ("certificate", "certified_key", take_all_for_the_key, DER),
+    "an object that says something else": (
+        "record_object",
+        "write_record",
+        write_nothing_said,
+        bytes([[*SCHEMAS].index((Op.KICK, Stage.COMPLETE)), 0, 0, 3, 2]),
     ),
     "bytes lost at a cut": ("packets", "PacketReader", ForgetsShortReads, b"\x1f\0\0" + OCM_CREATE),
     "an unsafe text": ("text", "safe_text", leave_text_unsafe, b"\x1b[2J"),
@@ -183,11 +226,32 @@ def hears_one_event_of_a_piece(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ModernSession, "events", planted)
 
 
+def tells_some_of_what_is_said(patch: pytest.MonkeyPatch) -> None:
+    tail = RoomLog.tail
+
+    def planted(self: RoomLog, seq: int) -> bytes | None:
+        return tail(self, min(seq, 3))
+
+    patch.setattr(RoomLog, "tail", planted)
+
+
+def takes_any_row(patch: pytest.MonkeyPatch) -> None:
+    def planted(shape: Callable[..., object], row: Iterable[object]) -> object:
+        return shape(*row)
+
+    patch.setattr(sqlite_read, "row_as", planted)
+    patch.setattr(client_sqlite, "row_as", planted)
+
+
 _TWICE = frames.write_frame(text(11))
 SESSION_BUGS: list[tuple[str, Callable[[pytest.MonkeyPatch], None], bytes]] = [
     ("client_session", gives_entries_as_they_come, sessions.CUT + sessions.SEAT + 2 * write_frames_record(_TWICE)),
     ("client_datagram", gives_entries_as_they_come, 2 * sessions.TO_PORT[0]),
     ("entry_body", closes_no_room, sessions.BODIES[2]),
+    ("entry_object", closes_no_room, b"\5"),
+    ("server_room", tells_some_of_what_is_said, sessions.TO_ROOM[0]),
+    ("journal_file", takes_any_row, files.IN_JOURNAL[2]),
+    ("state_file", takes_any_row, files.IN_STATE[2]),
     ("server_session", hears_one_event_of_a_piece, sessions.TO_SERVER[1]),
 ]
 

@@ -12,7 +12,7 @@ from ocm.errors import JournalFailed
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptMember, KeptRoom, Policy, Refusal
-from ocm.protocol.hub import Delivery, Farewell, Hub, Release, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, Release, Reseating, Turn
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Link
 from ocm.protocol.link.classic import ClassicDoor, ClassicLink, restore_link
@@ -173,6 +173,9 @@ class Desk:
                     if payload is not None:
                         self.classic[link].append(payload)
                     self.door.forget(link)
+            case Reseating(ClassicLink() as link, ClassicLink() as before):
+                self.door.forget(before)
+                self.door.links[link.token] = link
             case _:
                 pass
 

@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptRoom, Kind, Opened, Reason, Record, Refusal, Refused
-from ocm.protocol.hub import Delivery, Farewell, Hub, HubCounts, Recognized, RefusedIntent, Release, Seating, Turn
+from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptRoom, Kind, Moved, Opened, Reason, Record, Refusal, Refused
+from ocm.protocol.hub import (
+    Delivery,
+    Farewell,
+    Hub,
+    HubCounts,
+    Recognized,
+    RefusedIntent,
+    Release,
+    Reseating,
+    Seating,
+    Turn,
+)
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Audience, Author, Link
 from ocm.protocol.link.classic import ClassicLink
@@ -118,6 +129,12 @@ class Driver:
     def close(self, room: str = "a") -> Turn:
         return self.note(self.hub.close(room, Reason.SERVER_STOPPED, now_s=self.now_s))
 
+    def move(self, user: str, link: FakeLink) -> None:
+        turn = self.hub.move(self.member(user), link)
+        assert isinstance(turn, Turn)
+        assert turn.records == [Moved("a", 1, self.member(user).id, link.memo())]
+        self.note(turn)
+
     def expire(self, now_s: float) -> Turn:
         self.now_s = now_s
         return self.note(self.hub.handle_timeout(now_s=now_s))
@@ -143,6 +160,11 @@ class Driver:
                     self.out.append(f"{','.join(hearers)} < {said} {payload.decode()}".strip())
             case Seating(link):
                 self.out.append(f"{self.name_of(link)} sits")
+            case Reseating(link, before):
+                name = self.name_of(before)
+                assert isinstance(link, FakeLink)
+                self.links[name] = link
+                self.out.append(f"{name} is here now")
             case Recognized(identity):
                 self.out.append(f"{identity.client.decode()} is known")
             case Farewell(link, payload, reason, _):
@@ -621,10 +643,11 @@ def test_a_member_that_comes_back_hears_by_its_new_door_alone() -> None:
     driver.seat("alice", "bob")
     member, old = driver.member("bob"), driver.links["bob"]
     new = FakeLink(CountedForm("other", driver.calls))
-    assert driver.hub.move(member, new) is old
+    driver.move("bob", new)
+    assert driver.hub.link_of(member) is old
+    assert driver.commit() == ["bob is here now"]
     assert (old.member, old.audience, new.member) == (None, None, member)
     assert driver.hub.link_of(member) is new
-    driver.links["bob"] = new
     driver.say("alice", "hello")
     assert driver.commit() == ["bob < TEXT alice hello"]
     driver.say("bob", "hello")
@@ -632,6 +655,47 @@ def test_a_member_that_comes_back_hears_by_its_new_door_alone() -> None:
     driver.leave("bob")
     assert driver.hub.move(member, old) is None
     assert driver.commit() == ["bob goes (left, b'you: left')", "alice < LEAVE bob left"]
+
+
+def test_a_door_that_was_not_written_is_none() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    member, old = driver.member("bob"), driver.links["bob"]
+    new, newer = (FakeLink(CountedForm("other", driver.calls)) for _ in range(2))
+    driver.move("bob", new)
+    driver.move("bob", newer)
+    driver.say("alice", "hello")
+    assert driver.fail() == [new, newer]
+    assert (old.member, new.member, newer.member) == (member, None, None)
+    driver.say("alice", "hello")
+    assert driver.commit() == ["bob < TEXT alice hello"]
+
+
+def test_a_member_may_move_and_move_again_and_leave() -> None:
+    driver = Driver()
+    driver.seat("alice", "bob")
+    doors = [driver.links["bob"], *(FakeLink(CountedForm("plain", driver.calls)) for _ in range(2))]
+    for door in doors[1:]:
+        driver.move("bob", door)
+    driver.leave("bob")
+    assert driver.commit() == [
+        "bob is here now",
+        "bob is here now",
+        "bob goes (left, b'you: left')",
+        "alice < LEAVE bob left",
+    ]
+    assert [door.member for door in doors] == [None, None, None]
+
+
+def test_nobody_moves_in_a_room_that_is_closing_or_before_a_full_journal() -> None:
+    driver = Driver(Hub(Limits(pending_max=3)))
+    driver.seat("alice")
+    link = FakeLink(CountedForm("plain", driver.calls))
+    driver.say("alice", "1", "2", "3")
+    assert driver.hub.move(driver.member("alice"), link) is Refusal.UNAVAILABLE
+    driver.commit()
+    driver.close()
+    assert driver.hub.move(driver.member("alice"), link) is None
 
 
 def test_who_is_not_seated_has_no_door_to_change() -> None:

@@ -26,6 +26,7 @@ from ocm.protocol.entry import (
     KeptRoom,
     Kind,
     Lifetime,
+    Moved,
     Opened,
     Policy,
     Reason,
@@ -34,7 +35,7 @@ from ocm.protocol.entry import (
     Refused,
 )
 from ocm.protocol.entry import Step as Written
-from ocm.protocol.hub import Delivery, Farewell, Hub, Release, Seating, Turn
+from ocm.protocol.hub import Delivery, Farewell, Hub, Release, Reseating, Seating, Turn
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.base import Addressing, Link
 from ocm.protocol.link.classic import ClassicDoor, ClassicLink, restore_link
@@ -57,7 +58,7 @@ LIMITS = Limits(
     burst_max=9999,
 )
 LOOKS = {"alice": "alice", "aIice": "alice", "bob": "bob", "carol": "carol", "dave": "dave"}
-OPENED, REFUSED = "opened", "refused"
+OPENED, REFUSED, MOVED = "opened", "refused", "moved"
 RAISED: Final = "the room takes encrypted connections only from now on"
 POLICIES = [Policy(access, lifetime) for lifetime in Lifetime for access in Access]
 
@@ -83,7 +84,7 @@ class Person:
 
 
 Step: TypeAlias = tuple[str, Kind | str, Person | None, str | Policy]
-"""Room, kind, whom it is about (None: the server), text, reason or policy."""
+"""Room, kind, whom it is about (None: the server), text, reason, policy or form."""
 
 
 @dataclass
@@ -149,6 +150,9 @@ class Model:
         room, kind, who, text = self.waiting.pop(0)
         if who and (kind is REFUSED or (kind is Kind.TEXT and not who.form)):
             who.mark += 1
+        if who and kind is MOVED:
+            who.form = who.first_form = Form(text)
+            who.bound, who.shown = False, who.token
         if isinstance(text, Policy):
             self.policies[room], self.rooms[room], self.seqs[room] = text, [], 0
         if not isinstance(kind, Kind):
@@ -214,6 +218,8 @@ class HubMachine(RuleBasedStateMachine):
         self.patience = 0
         self.sent: dict[bytes, list[bytes]] = defaultdict(list)
         self.everybody: list[Person] = []
+        self.moving: list[ClassicLink] = []
+        """Doors that wait for the journal."""
         self.rooms_made = 0
 
     @initialize(
@@ -330,16 +336,17 @@ class HubMachine(RuleBasedStateMachine):
         if member is None or not person.form:
             return
         link = self.link_class(form, room=person.room, user=person.name, token=person.token, address=person.address)
-        can_move = person in self.model.rooms.get(person.room, ()) and person not in self.model.about(
-            person.room, Kind.LEAVE
-        )
-        before = self.hub.move(member, link)
-        assert before is (person.link if can_move else None)
-        if isinstance(before, ClassicLink):
-            assert before.member is None
-            self.door.forget(before)
-            person.link, person.form, person.bound, person.shown = link, form, False, person.token
-            self.door.links[person.token] = link
+        at = len(self.model.waiting)
+        turn = self.hub.move(member, link)
+        if at >= LIMITS.pending_max:
+            assert turn is Refusal.UNAVAILABLE
+        elif not self.model.is_member(person):
+            assert turn is None
+        else:
+            assert isinstance(turn, Turn)
+            self.model.waiting.append((person.room, MOVED, person, form.value))
+            self.moving.append(link)
+            self.submit(turn, at)
 
     @rule(person=people)
     def lose_the_connection(self, person: Person) -> None:
@@ -397,6 +404,7 @@ class HubMachine(RuleBasedStateMachine):
         """All that was not written is gone, and everybody's connection with it."""
         self.model.waiting.clear()
         self.batches.clear()
+        self.moving.clear()
         self.hub, self.door = self.hub_class(LIMITS), self.door_class()
         for person in self.everybody:
             person.link.member = None
@@ -448,7 +456,8 @@ class HubMachine(RuleBasedStateMachine):
             self.commit(1)
         arriving = [who for room in "abc" for who in self.model.about(room, Kind.JOIN) if who is not None]
         turned_away = self.hub.failed(healthy[0].up_to)
-        assert set(turned_away) == {person.link for person in arriving}
+        assert set(turned_away) == {*(person.link for person in arriving), *self.moving}
+        self.moving.clear()
         assert all(link.member is None for link in turned_away)
         self.model.waiting.clear()
         self.batches = healthy[1:]
@@ -579,8 +588,8 @@ class HubMachine(RuleBasedStateMachine):
             name = who.name if who else ""
             if kind is OPENED:
                 expected.append((room, OPENED, what))
-            elif kind is REFUSED:
-                expected.append((room, REFUSED, name))
+            elif kind in (REFUSED, MOVED):
+                expected.append((room, kind, name))
             else:
                 expected.append((room, next(seqs[room]), kind, name, str(what).encode()))
         got: list[tuple[object, ...]] = []
@@ -592,6 +601,9 @@ class HubMachine(RuleBasedStateMachine):
                 case Refused(room, _, sender):
                     member = next(one for one in self.hub.members(room) if one.id == sender)
                     got.append((room, REFUSED, member.name))
+                case Moved(room, _, sender):
+                    member = next(one for one in self.hub.members(room) if one.id == sender)
+                    got.append((room, MOVED, member.name))
                 case Record(room, _, entry):
                     got.append((room, entry.seq, entry.kind, entry.name, entry.body))
                 case Identity():
@@ -620,6 +632,14 @@ class HubMachine(RuleBasedStateMachine):
                         each = link.form.addressing is Addressing.EACH
                         self.sent[link.address].append(link.finish(payload) if each else payload)
                     self.door.forget(link)
+            case Reseating(link, before):
+                person = next(person for person in self.everybody if person.link is before)
+                assert link is self.moving.pop(0)
+                assert isinstance(link, ClassicLink)
+                assert isinstance(before, ClassicLink)
+                assert before.member is None
+                self.door.forget(before)
+                person.link = self.door.links[person.token] = link
             case Seating(link):
                 if isinstance(link, ModernLink) and link.member is not None:
                     link.member.hear(math.inf)

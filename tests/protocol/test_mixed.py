@@ -8,6 +8,7 @@ import pytest
 
 from ocm.protocol.control.packets import Form
 from ocm.protocol.entry import CLASSIC_POLICY, Kind, Policy, Reason, Refusal
+from ocm.protocol.hub import Turn
 from ocm.protocol.link.classic import ClassicLink
 from ocm.protocol.wire.classic import write_datagram
 from ocm.protocol.wire.frames import Message, Publish
@@ -186,6 +187,28 @@ def test_a_classic_member_that_does_not_come_back_is_missed() -> None:
     desk.wait(desk.limits.lost_timeout_s + 1)
     assert [member.name for member in desk.hub.members("lobby")] == ["alice"]
     assert desk.door.restored == {}
+
+
+def test_a_classic_member_that_asks_for_its_seat_again_is_heard_by_its_new_token_also_after_a_crash() -> None:
+    desk = Desk()
+    [alice] = seat(desk, "lobby", "alice", access="mixed")
+    before = classic(desk, "bobby")
+    after = ClassicLink(Form.PLAIN, room="lobby", user="bobby", token=b"n" * 32, address=before.address)
+    assert before.member is not None
+    turn = desk.hub.move(before.member, after)
+    assert isinstance(turn, Turn)
+    desk.submit(turn)
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"hello"))
+    assert (desk.classic[before], desk.classic[after]) == ([], [b"alice: hello"])
+    for crashes in (False, True):
+        if crashes:
+            desk.crash()
+            alice = Client(desk, "alice").authenticate(alice)
+            alice.join("lobby")
+        desk.say_classic(before, "not by this token")
+        desk.say_classic(after, "but by this")
+        assert alice.texts()[-1] == "but by this"
+        assert "not by this token" not in alice.texts()
 
 
 def test_a_host_may_kick_classic_members_and_they_are_told() -> None:

@@ -260,6 +260,38 @@ def test_a_seat_whose_answer_was_lost_is_taken_by_the_next_session() -> None:
     assert len(desk.hub.members("lobby")) == 2
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_was_said_since_a_join_whose_answer_was_lost_is_read(crashes: bool) -> None:
+    desk = Desk()
+    alice = seat(desk, "lobby", "alice")[0]
+    bob = known(desk, "bobby")
+    desk.patient = True
+    bob.write(bob.join_record("lobby"))
+    bob.lose_stream()
+    desk.commit()
+    desk.patient = False
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"welcome"))
+    if crashes:
+        desk.crash()
+    back = again(desk, bob)
+    answer = back.join("lobby")
+    assert isinstance(answer, Seated)
+    assert (answer.start, answer.head) == (2, 3)
+    assert back.texts() == ["welcome"]
+
+
+def test_what_was_read_does_not_come_again_to_who_asks_again_without_knowing_the_log() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    alice.say(Publish(alice.handles["lobby"], 1, 0, b"read"), Publish(alice.handles["lobby"], 2, 0, b"unread"))
+    assert bob.texts() == ["read", "unread"]
+    tell(bob, "lobby", 3)
+    back = again(desk, bob)
+    back.join("lobby")
+    tell(back, "lobby", back.last(Seated).start)
+    assert back.texts() == ["unread"]
+
+
 def test_a_seat_that_nobody_comes_back_for_is_given_up() -> None:
     desk = Desk()
     seat(desk, "lobby", "host")
@@ -536,7 +568,7 @@ def test_after_a_restart_everybody_comes_back_to_its_seat() -> None:
     assert back.published() == [(1, 0)], "it is answered from what the journal remembers"
     assert [row.flags for row in answer.members] == [0, 2]
     other = again(desk, bob)
-    other.join("lobby")
+    other.join("lobby", log=alice.last(Seated).log, last=3)
     back.say(Publish(back.handles["lobby"], 2, 0, b"after"))
     assert other.texts() == ["after"]
 
@@ -728,7 +760,8 @@ def test_who_is_kicked_reads_up_to_the_entry_that_says_so_and_no_further() -> No
     assert bob.published() == []
 
 
-def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
+@pytest.mark.parametrize("crashes", [False, True])
+def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it(crashes: bool) -> None:
     desk = Desk()
     alice, bob, _ = seat(desk, "lobby", "alice", "bobby", "carol")
     log = bob.last(Seated).log
@@ -736,6 +769,8 @@ def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
     alice.say(Publish(alice.handles["lobby"], 1, 0, b"to you still"))
     alice.ask(Op.KICK, Kick, handle=alice.handles["lobby"], member=2)
     alice.say(Publish(alice.handles["lobby"], 2, 0, b"not to you"))
+    if crashes:
+        desk.crash()
     back = again(desk, bob)
     answer = back.join("lobby", log=log, last=2)
     assert isinstance(answer, Seated)
@@ -749,6 +784,32 @@ def test_who_was_away_when_it_was_kicked_comes_back_to_read_of_it() -> None:
     fresh = back.join("lobby", log=log, last=5)
     assert isinstance(fresh, Seated)
     assert (fresh.resumed, fresh.member) == (False, 4), "a kick is no ban"
+
+
+def test_who_was_removed_and_came_back_as_somebody_new_is_that_after_a_crash() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    log = bob.last(Seated).log
+    alice.ask(Op.KICK, Kick, handle=alice.handles["lobby"], member=2)
+    tell(bob, "lobby", 3)
+    assert isinstance(bob.join("lobby"), Seated)
+    desk.crash()
+    back = again(desk, bob)
+    answer = back.join("lobby", log=log, last=4)
+    assert isinstance(answer, Seated)
+    assert (answer.resumed, answer.member, len(answer.members)) == (True, 3, 2)
+
+
+def test_who_left_by_its_own_words_is_nobody_after_a_crash() -> None:
+    desk = Desk()
+    alice, bob = seat(desk, "lobby", "alice", "bobby")
+    log = bob.last(Seated).log
+    bob.ask(Op.LEAVE, RoomRequest, handle=bob.handles["lobby"])
+    desk.crash()
+    assert alice.desk.ledger.load().rooms[0].former == ()
+    answer = again(desk, bob).join("lobby", log=log, last=2)
+    assert isinstance(answer, Seated)
+    assert not answer.resumed
 
 
 def test_who_was_kicked_and_does_not_ask_to_read_on_is_somebody_new() -> None:

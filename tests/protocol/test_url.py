@@ -147,6 +147,10 @@ def test_a_server_on_a_free_port_takes_both_unless_told() -> None:
         ("tcrp://h?form=PLAIN", "form is one of"),
         ("tcrp://h/\ud800", "Unicode text"),
         ("tcrp://h/caf%e9", "UTF-8"),
+        ("tc\nrp://h", "no control characters"),
+        ("\0tcrp://h", "no control characters"),
+        ("tcrps://h\t.example", "no control characters"),
+        ("tcrps://h/\x7f", "no control characters"),
     ],
 )
 def test_what_is_no_address_is_refused_with_the_reason(text: str, why: str) -> None:

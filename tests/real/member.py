@@ -39,11 +39,20 @@ class Member:
                 break
             text = f"{self._prefix} {number}"
             self._posted_s[text] = time.monotonic()
-            self._room.post(text)
+            await self._say(text)
             due_s += self._interval_s
             if (wait_s := due_s - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
         tell("said")
+
+    async def _say(self, text: str) -> None:
+        """Say it, and where it cannot be kept, once it can."""
+        while True:
+            try:
+                self._room.post(text)
+                return
+            except ocm.StateFailed:
+                await asyncio.sleep(self._interval_s)
 
     async def listen(self) -> None:
         """Print every event."""
@@ -60,6 +69,8 @@ class Member:
                     tell("connection", state=event.connection)
                 case ocm.PathChanged():
                     tell("path", kind=event.path.kind)
+                case ocm.StateChanged():
+                    tell("state", failure=event.failure)
                 case _:
                     tell("other", what=type(event).__name__, fields=asdict(event))
 

@@ -445,6 +445,6 @@ async def test_the_tables_are_empty_when_everybody_has_gone() -> None:
         )
         assert server._classic.door.links == {}
         assert server._classic.slowed == set()
-        assert server._admission.unseated == 0
+        assert not server._admission._unseated
         assert not alice.peer.received.endswith(HUGE)
         assert Limits().unseated_max == 2000

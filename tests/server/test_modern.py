@@ -11,8 +11,9 @@ import pytest
 
 import ocm
 from ocm.errors import HandshakeFailed
+from ocm.protocol.session.receiving import ENTRIES_MAX
 from ocm.protocol.wire.classic import Stage
-from ocm.protocol.wire.frames import Message, read_frames
+from ocm.protocol.wire.frames import Message, Ping, read_frames, write_frame
 from ocm.protocol.wire.records import (
     PAYLOAD_SIZE_MAX,
     SUITE,
@@ -32,6 +33,7 @@ from ocm.protocol.wire.records import (
     RecordReader,
     RoomRequest,
     Seated,
+    write_frames_record,
     write_record,
 )
 from ocm.testing import Network
@@ -260,6 +262,17 @@ async def test_small_questions_do_not_get_more_large_answers_than_fit() -> None:
         assert refused == []
 
 
+def entries_of(crude: Crude) -> list[int]:
+    """Return the places of the entries that have come since this was last asked."""
+    return [
+        frame.seq
+        for record in crude.records()
+        if record.operation == Op.FRAMES
+        for frame in read_frames(record.payload, frames_max=4096)
+        if isinstance(frame, Message)
+    ]
+
+
 # --- back-pressure ------------------------------------------------------------------------------------------
 
 
@@ -283,6 +296,32 @@ async def test_who_does_not_read_is_not_read_from_and_is_cut_off_after_thirty_se
         assert asyncio.get_running_loop().time() - asked < 31
 
 
+@pytest.mark.parametrize("pings", [True, False])
+@virtual
+async def test_who_reads_nothing_and_fills_nothing_holds_no_more_than_a_window_and_stays_while_it_is_heard(
+    pings: bool,
+) -> None:
+    limits = ocm.Limits(burst_max=5000, rate_per_s=5000)
+    async with serving(limits) as (server, network):
+        host = await server.create("talk", "host", policy=ocm.Policy())
+        crude = await dial_secure(server, network)
+        await crude.enter("talk", op=Op.JOIN)
+        crude.peer.stream.pause_reading()
+        for _ in range(1000):
+            await host.send("x" * 100)
+            await quiet()
+        for _ in range(20):
+            if pings:
+                crude.stream.write(write_frames_record(write_frame(Ping())))
+            await asyncio.sleep(15)
+        assert server.status().connections == pings
+        assert len(host.members()) == 2, "it may come back for a day"
+        crude.peer.stream.resume_reading()
+        await quiet()
+        if pings:
+            assert entries_of(crude) == list(range(3, 3 + ENTRIES_MAX))
+
+
 @virtual
 async def test_who_reads_late_gets_everything_in_order() -> None:
     limits = ocm.Limits(burst_max=5000, rate_per_s=5000, bytes_per_s=2**26)
@@ -297,14 +336,7 @@ async def test_who_reads_late_gets_everything_in_order() -> None:
             await asyncio.sleep(5)
         crude.peer.stream.resume_reading()
         await quiet()
-        entries = [
-            frame.seq
-            for record in crude.records()
-            if record.operation == Op.FRAMES
-            for frame in read_frames(record.payload, frames_max=4096)
-            if isinstance(frame, Message)
-        ]
-        assert entries == list(range(3, 203))
+        assert entries_of(crude) == list(range(3, 203))
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def statements(folder: Path, seed: int) -> dict[str, Any]:
 def memories(folder: Path, seed: int) -> dict[str, Any]:
     """Kill a client before its n-th statement, for all n of a story."""
     chance = random.Random(seed)
-    story = [[_memo(chance) for _ in range(chance.randrange(1, 4))] for _ in range(12)]
+    story = [[a_memo(chance) for _ in range(chance.randrange(1, 4))] for _ in range(12)]
     kept = [Memory()]
     for memos in story:
         kept.append(deepcopy(kept[-1]))
@@ -213,7 +213,7 @@ def memories(folder: Path, seed: int) -> dict[str, Any]:
     raise AssertionError
 
 
-def _memo(chance: random.Random) -> Memo:
+def a_memo(chance: random.Random) -> Memo:
     room, number = chance.choice("ab"), chance.randrange(20)
     return chance.choice(
         [

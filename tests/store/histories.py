@@ -20,6 +20,7 @@ from ocm.protocol.entry import (
     KeptRoom,
     Kind,
     Lifetime,
+    Moved,
     Opened,
     Policy,
     Reason,
@@ -65,6 +66,8 @@ def folds(batches: Iterable[Sequence[Step]], *, messages_max: int = 10_000) -> I
                 _, _, sender, message_id, status, time_ms, digest = step
                 told = Answer(message_id, status, 0, time_ms, digest)
                 rooms[incarnation] = _answered(rooms[incarnation], sender, told)
+            elif isinstance(step, Moved):
+                rooms[incarnation] = _moved(rooms[incarnation], step)
             else:
                 before = rooms.get(incarnation) or _new(Opened(step.room, incarnation, b"", CLASSIC_POLICY))
                 rooms[incarnation] = _after(before, step)
@@ -81,11 +84,17 @@ def _new(opened: Opened) -> KeptRoom:
 def _after(room: KeptRoom, record: Record) -> KeptRoom:
     entry = record.entry
     assert entry.seq == room.last_seq + 1, "the history is legal"
-    members, policy, closed = room.members, room.policy, room.closed
+    members, former, policy, closed = room.members, room.former, room.policy, room.closed
     match entry.kind:
         case Kind.JOIN:
-            members = (*members, KeptMember(entry.sender, entry.name, entry.plaintext, record.door))
+            former = tuple(one for one in former if one.door != record.door)
+            members = (
+                *members,
+                KeptMember(entry.sender, entry.name, entry.plaintext, record.door, joined_seq=entry.seq),
+            )
         case Kind.LEAVE:
+            if record.door:
+                former = (*former, *(replace(one, left_seq=entry.seq) for one in members if one.id == entry.sender))
             members = tuple(member for member in members if member.id != entry.sender)
         case Kind.CLOSED:
             closed = True
@@ -101,11 +110,17 @@ def _after(room: KeptRoom, record: Record) -> KeptRoom:
         time_ms=entry.time_ms,
         closed=closed,
         members=members,
+        former=former,
     )
     if not entry.message_id:
         return room
     digest = hashlib.sha256(bytes([entry.kind]) + entry.body).digest()
     return _answered(room, entry.sender, Answer(entry.message_id, 0, entry.seq, entry.time_ms, digest))
+
+
+def _moved(room: KeptRoom, step: Moved) -> KeptRoom:
+    members = tuple(replace(one, door=step.door) if one.id == step.member else one for one in room.members)
+    return replace(room, members=members)
 
 
 def _answered(room: KeptRoom, member_id: int, told: Answer) -> KeptRoom:
@@ -176,6 +191,11 @@ class Scribe:
                 room.members[member_id] = (name, plaintext, mark + 1)
                 digest = hashlib.sha256(b"%d" % which).digest()
                 yield Refused(room.name, room.incarnation, member_id, mark + 1, 16 + which % 5, self._time_ms, digest)
+            case "move":
+                yield Moved(room.name, room.incarnation, member_id, b"another door %d" % (which % 3))
+            case "kick":
+                yield self._record(room, Kind.LEAVE, Reason.KICKED.encode(), by=member_id, news=True)
+                del room.members[member_id]
             case "leave":
                 yield self._record(room, Kind.LEAVE, Reason.BYE.encode(), by=member_id)
                 del room.members[member_id]
@@ -208,10 +228,12 @@ class Scribe:
         room.members[member_id] = (f"user {member_id}", which % 3 == 0, 0)
         return self._record(room, Kind.JOIN, b"", by=member_id)
 
-    def _record(self, room: _Room, kind: Kind, body: bytes, *, by: int = 0, message_id: int = 0) -> Record:
+    def _record(
+        self, room: _Room, kind: Kind, body: bytes, *, by: int = 0, message_id: int = 0, news: bool = False
+    ) -> Record:
         room.seq += 1
         name, plaintext, _ = room.members.get(by, ("", False, 0))
-        door = b"door of %d" % by if kind is Kind.JOIN else b""
+        door = b"door of %d" % (by % 5) if kind is Kind.JOIN or news else b""  # now and then somebody comes back
         entry = Entry(room.seq, by, name, kind, body, self._time_ms, plaintext, message_id)
         return Record(room.name, room.incarnation, entry, door)
 
@@ -221,7 +243,22 @@ class Scribe:
         return Identity(client, secrets, self._time_ms + 86_400_000)
 
 
-DEEDS = ("say", "say", "say", "say", "refuse", "refuse", "join", "leave", "open", "close", "raise", "identify")
+DEEDS = (
+    "say",
+    "say",
+    "say",
+    "say",
+    "refuse",
+    "refuse",
+    "join",
+    "move",
+    "leave",
+    "kick",
+    "open",
+    "close",
+    "raise",
+    "identify",
+)
 
 _deeds = st.lists(
     st.tuples(st.sampled_from(DEEDS), st.integers(0, 10_000), st.sampled_from([True, True, False])), max_size=60

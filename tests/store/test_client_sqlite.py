@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocm.errors import StateFailed, StateLocked
-from ocm.protocol.memory import Entered, Memo, Memory, Posted
+from ocm.protocol.memory import Entered, Memo, Memory, Named, Posted
 from ocm.store.client_sqlite import SqliteState
 from ocm.store.worker import InlineWorker
 from tests.store.faults import Disk
@@ -63,3 +63,43 @@ def test_a_newer_or_foreign_file_is_refused(path: Path) -> None:
         with pytest.raises(StateFailed, match=says) as refused:
             SqliteState(path, worker=InlineWorker())
         assert not isinstance(refused.value, StateLocked)
+
+
+DAMAGE = {
+    "a client that is a text": "UPDATE named SET client = 'me'",
+    "a room that was read up to a word": "UPDATE room SET last = 'all'",
+    "a count below zero": "UPDATE room SET mark = -1",
+    "a message to no room": "DELETE FROM room",
+    "a kind of more than a byte": "UPDATE posted SET kind = 256",
+    "a body that is a number": "UPDATE posted SET body = 7",
+    "no ledger": "DELETE FROM ledger",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_value_that_cannot_be_is_damage_and_never_a_traceback(path: Path, damage: str) -> None:
+    state = SqliteState(path, worker=InlineWorker())
+    assert submit(state, [*ENTERED, *POSTED, Named(b"c" * 16, b"1" * 32, b"k" * 32)]) is None
+    state.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(DAMAGE[damage]).rowcount
+    with (
+        pytest.raises(StateFailed, match=r"the client's state .*: the file is damaged"),
+        contextlib.closing(SqliteState(path, worker=InlineWorker())) as again,
+    ):
+        again.load()
+
+
+@pytest.mark.parametrize("column", ["named SET secret", "posted SET body"])
+def test_what_is_told_of_damage_quotes_nothing_of_what_is_kept(path: Path, column: str) -> None:
+    state = SqliteState(path, worker=InlineWorker())
+    assert submit(state, [*ENTERED, *POSTED, Named(b"c" * 16, b"1" * 32, b"k" * 32)]) is None
+    state.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE {column} = CAST(? AS TEXT)", (b"\xffcanary",))
+    with (
+        pytest.raises(StateFailed, match="the file is damaged") as refused,
+        contextlib.closing(SqliteState(path, worker=InlineWorker())) as again,
+    ):
+        again.load()
+    assert "canary" not in str(refused.value)

@@ -92,8 +92,13 @@ def opened(room: str = "a", incarnation: int = 1, *, durable: bool = True) -> Op
     return Opened(room, incarnation, b"%016d" % incarnation, Policy(durable=durable))
 
 
-def joined(seq: int, sender: int = 1, *, room: str = "a", incarnation: int = 1) -> Record:
-    return Record(room, incarnation, Entry(seq, sender, "alice", Kind.JOIN, b"", seq, False), b"door")
+def joined(seq: int, sender: int = 1, *, room: str = "a", incarnation: int = 1, door: bytes = b"door") -> Record:
+    return Record(room, incarnation, Entry(seq, sender, "alice", Kind.JOIN, b"", seq, False), door)
+
+
+def removed(seq: int, sender: int) -> Record:
+    entry = Entry(seq, sender, "alice", Kind.LEAVE, Reason.KICKED.encode(), seq, False)
+    return Record("a", 1, entry, b"%d" % sender)
 
 
 def text(seq: int, *, room: str = "a", incarnation: int = 1, body: bytes = b"hello", message_id: int = 0) -> Record:
@@ -210,6 +215,41 @@ def test_an_identity_is_forgotten_at_its_time(path: Path) -> None:
         assert [one.client[-1:] for one in at.journal.load().identities] == [b"1", b"2"]
         at.write(Identity(b"%016d" % 1, (), 0))
         assert [one.client[-1:] for one in at.journal.load().identities] == [b"2"]
+
+
+def test_a_member_that_was_removed_is_kept_for_a_day_and_of_too_many_the_oldest_go(path: Path) -> None:
+    with desk(path, Limits(rooms_max=3)) as at:
+        at.write(opened())
+        for sender in range(1, 6):
+            at.write(joined(2 * sender - 1, sender, door=b"%d" % sender), removed(2 * sender, sender))
+        at.write(joined(11, 6, door=b"4"), text(12, message_id=1))
+        at.tidy(3)
+        [room] = at.journal.load().rooms
+        assert [(one.id, one.left_seq) for one in room.former] == [(2, 4), (3, 6), (5, 10)]
+        assert [one.id for one in room.members] == [6]
+        at.write(joined(13, 7, door=b"x"), removed(14, 7))
+        at.tidy(3)
+        assert [one.id for one in at.journal.load().rooms[0].former] == [3, 5, 7]
+        at.clocks.pass_s(1.1 * DAY_S)
+        at.tidy(3)
+        assert at.journal.load().rooms[0].former == ()
+        assert rows(path)["member"] == 1
+
+
+def test_a_member_of_a_file_of_version_1_is_none_that_was_removed(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), joined(1))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for undo in (
+            "DROP INDEX member_left",
+            "ALTER TABLE member DROP COLUMN left_seq",
+            "ALTER TABLE member DROP COLUMN left_s",
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(undo)
+    with desk(path) as at:
+        [room] = at.journal.load().rooms
+        assert ([one.id for one in room.members], room.former) == ([1], ())
 
 
 # --- closed rooms ---------------------------------------------------------------------------------------------
@@ -345,7 +385,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with desk(path):
         pass
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 1000")
     with pytest.raises(JournalFailed, match=r"the room log .*journal\.db: it was written by a newer ocm"), desk(path):
         pass
 
@@ -373,6 +413,76 @@ def test_a_damaged_file_is_told_as_such_and_never_a_traceback(path: Path) -> Non
         at.journal.read("a", 1, from_seq=1, count=9)
     with contextlib.suppress(JournalFailed), desk(path) as at:
         assert at.submit(texts(3001, 3001)) is not None
+
+
+DAMAGE = {
+    "a policy that there is not": "UPDATE room SET access = 'everybody'",
+    "a lifetime that there is not": "UPDATE room SET lifetime = x'00'",
+    "a kind that there is not": "UPDATE entry SET kind = 99",
+    "a body that is a number": "UPDATE entry SET body = 7",
+    "a join with words": "UPDATE entry SET body = x'ff' WHERE kind = 1",
+    "a room that is closed for no reason": "UPDATE entry SET kind = 5 WHERE kind = 0",
+    "a policy of words": "UPDATE entry SET kind = 6 WHERE kind = 0",
+    "an entry of the future's clients": "UPDATE entry SET message_id = 9007199254740992 WHERE kind = 0",
+    "an entry of too high a member": "UPDATE entry SET sender = 4294967296",
+    "a time before there was any": "UPDATE entry SET time_ms = -1",
+    "an answer of more than a byte": "UPDATE answer SET status = 256",
+    "a member without a number": "UPDATE member SET id = 'one'",
+    "a member's name that is no text": "UPDATE member SET name = x'00'",
+    "a member that is neither sealed nor in plaintext": "UPDATE member SET plaintext = 2",
+    "an answer that is a text": "UPDATE answer SET status = 'yes'",
+    "a secret that is a text": "UPDATE identity SET newest = '0123'",
+    "a count below zero": "UPDATE room SET last_seq = -1",
+    "no ledger": "DELETE FROM ledger",
+    "a ledger that counts in words": "UPDATE ledger SET commits = 'many'",
+    "a ledger without an age": "UPDATE ledger SET aged_s = 'old'",
+    "a ledger without rooms": "UPDATE ledger SET last_incarnation = x'00'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_value_that_cannot_be_is_damage_and_never_a_traceback(path: Path, damage: str) -> None:
+    with desk(path) as at:
+        at.write(
+            opened(), joined(1), text(2, message_id=1), Identity(b"c" * 16, (b"1" * 32,), int(1000 * (EPOCH_S + DAY_S)))
+        )
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert connection.execute(DAMAGE[damage]).rowcount
+    with pytest.raises(JournalFailed, match=r"the room log .*: the file is damaged"), desk(path) as at:
+        assert not (at.journal.load(), at.seqs()), "read in spite of it"
+
+
+def test_who_is_refused_a_file_does_not_keep_it(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), *texts(1, 2))
+    set_age(path, "old")
+    with pytest.raises(JournalFailed, match="damaged") as refused, desk(path):
+        pass
+    set_age(path, 0)
+    with desk(path) as at:
+        assert at.seqs() == [1, 2]
+    assert refused.value.__traceback__ is not None, "which might hold on to it"
+
+
+def set_age(path: Path, aged_s: object) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE ledger SET aged_s = ?", (aged_s,))
+
+
+def test_a_table_that_is_declared_in_no_text_is_damage(path: Path) -> None:
+    with desk(path):
+        pass
+    path.write_bytes(path.read_bytes().replace(b"KEY AUTOINCREMENT", b"\x80EY AUTOINCREMENT"))
+    with pytest.raises(JournalFailed, match=r"the room log .*: the file is damaged"), desk(path):
+        pass
+
+
+def test_an_entry_that_is_missing_in_the_middle_is_damage(path: Path) -> None:
+    with desk(path) as at:
+        at.write(opened(), *texts(1, 3))
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM entry WHERE seq = 2")
+        assert "the file is damaged" in str(at.submit(texts(2, 2)))
 
 
 def test_it_reads_nothing_after_it_was_closed(path: Path) -> None:

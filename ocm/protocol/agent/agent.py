@@ -6,17 +6,18 @@ memos, and acted on when they are stored.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from ocm.errors import LocalProtocolError, SendRefused
+from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.address import Address
 from ocm.protocol.agent.dialling import Dialler
 from ocm.protocol.agent.happenings import AgentEvent, Answered, Ended, EntryRefused, Replaced, Seating, Settled
+from ocm.protocol.agent.memos import Memos
 from ocm.protocol.agent.questions import Question, Questions
 from ocm.protocol.agent.room import AgentRoom
-from ocm.protocol.agent.session import Answer, ReadBack, Recognized, Session, SessionEvent, SessionState, Told
+from ocm.protocol.agent.session import Answer, ReadBack, Recognized, Session, SessionEvent, Told
+from ocm.protocol.agent.succession import Succession
 from ocm.protocol.agent.wish import Verdict, Wish
 from ocm.protocol.entry import Policy, Reason, Refusal
 from ocm.protocol.events import (
@@ -28,6 +29,7 @@ from ocm.protocol.events import (
     PathState,
     Removed,
     RoomClosed,
+    StateChanged,
 )
 from ocm.protocol.limits import Limits
 from ocm.protocol.memory import Left, Memo, Memory, Named, RoomMemory
@@ -81,19 +83,18 @@ class Agent:
         self._limits = limits
         self._randomness = randomness
         self._named = memory.named
+        self._kept = memory.named
+        """What is stored of that."""
         self._remembered = dict(memory.rooms)
         self._wishes: dict[str, Wish] = {}
-        self._memos: list[tuple[Memo, AgentRoom | None]] = []
-        self._unstored: deque[tuple[Memo, AgentRoom | None]] = deque()
-        self._handed_out = 0
+        self.state_failure: str | None = None
+        """Why nothing can be stored; None: it can, as far as is known."""
+        self._memos = Memos()
         self._events: list[AgentEvent] = []
         self._questions = Questions()
         self._abandoned: dict[int, Wish] = {}
         """Requests to enter rooms that are not wanted any more, by number."""
-        self._current: Session | None = None
-        self._coming: Session | None = None
-        self._former: Session | None = None
-        """The one before the current one: it speaks for the rooms that have no seat there yet."""
+        self._sessions = Succession()
         self._dialler = Dialler(jitter=jitter)
         self._attempts = 0
         """How many failed before the server was last reached."""
@@ -131,9 +132,9 @@ class Agent:
             self._forget(before)
         self._remembered.pop(room, None)
         self._wishes[room] = wish
-        if self._session is not None:
-            self._ask(self._session, wish)
-        elif self._current is None:
+        if self._sessions.open is not None:
+            self._ask(self._sessions.open, wish)
+        elif self._sessions.current is None:
             self._dialler.want(now_s=now_s)
 
     def leave(self, room: str, *, now_s: float) -> None:
@@ -145,7 +146,7 @@ class Agent:
         if wish is None or wish.room.over is not None or wish.leaving:
             return
         wish.leaving = True
-        session = self._session
+        session = self._sessions.open
         if session is not None and session.speaks_for(wish.room) and not wish.asked:
             self._leave(session, wish, wish.room.handle)
         elif not (wish.was_in or wish.asked):
@@ -160,11 +161,13 @@ class Agent:
         """Say something; return its message id. It leaves when it is stored.
 
         Raises ``SendRefused``: ``empty``, ``too_large``, ``closed`` or ``rate``; ``LocalProtocolError`` for a kind
-        above 255.
+        above 255; ``StateFailed`` while it could not be stored.
         """
         wish = self._wish(room)
         if wish.leaving:
             raise SendRefused("closed")
+        if self.state_failure is not None:
+            raise StateFailed(self.state_failure)
         message_id = wish.room.post(body, kind)
         self._gather(wish.room)
         return message_id
@@ -226,20 +229,28 @@ class Agent:
     # --- the store --------------------------------------------------------------------------------------
 
     def memos_to_store(self) -> list[Memo]:
-        """Return what is to be stored, in order; each is handed out once."""
-        memos, self._memos = self._memos, []
-        self._handed_out += len(memos)
-        self._unstored += memos
-        return [memo for memo, _ in memos]
+        """Return what is to be stored, in order, whole or not at all; each is handed out once, unless that fails."""
+        return self._memos.hand_out()
 
     def stored(self, count: int, *, now_s: float) -> None:
-        """Hear that the first ``count`` memos ever handed out are stored: only now are they acted on."""
-        while self._unstored and self._handed_out - len(self._unstored) < count:
-            memo, room = self._unstored.popleft()
+        """Hear that ``count`` memos are stored by now, since ever: only now are they acted on."""
+        if self.state_failure is not None:
+            self.state_failure = None
+            self._note_all(StateChanged(None))
+        for memo, room in self._memos.stored(count):
             if room is not None:
                 room.stored(memo)
-            elif memo is self._named and self._session is not None:
-                self._session.say_stored()
+            elif isinstance(memo, Named):
+                self._kept = memo
+                if memo is self._named and self._sessions.open is not None:
+                    self._sessions.open.say_stored()
+
+    def store_failed(self, why: str) -> None:
+        """Hear that nothing of what is not said to be stored is: all that is handed out once more."""
+        self._memos.take_back()
+        if self.state_failure is None:
+            self.state_failure = why
+            self._note_all(StateChanged(why))
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -265,7 +276,7 @@ class Agent:
         session = Session(
             server_key=server_key,
             server_address=server_address,
-            named=self._named,
+            named=self._to_show(),
             randomness=self._randomness,
             on_event=self._on_event,
             on_change=self._on_change,
@@ -275,33 +286,31 @@ class Agent:
             session.drop()
         else:
             self._dialler.begin()
-            self._coming = session
+            self._sessions.coming = session
         return session
 
     def woke(self, *, now_s: float) -> None:
         """Hear that the machine slept."""
-        for session in (self._current, self._former):
-            if session is not None:
-                _channel_of(session).woke(now_s=now_s)
+        for session in self._sessions.known:
+            _channel_of(session).woke(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def moved(self, *, now_s: float) -> None:
         """Hear that the machine has another address: a server cannot know that of who only listens."""
-        for session in (self._current, self._former):
-            if session is not None:
-                _channel_of(session).moved(now_s=now_s)
+        for session in self._sessions.known:
+            _channel_of(session).moved(now_s=now_s)
         self._dialler.hurry(now_s=now_s)
 
     def close(self, *, now_s: float) -> None:
         """End the session without leaving any room: whoever has our memory may go on."""
         self.flush_reads()
         self._dialler.stop()
-        for session in self._sessions():
+        for session in self._sessions:
             session.close(CloseCode.BYE, "")
 
     def disown(self) -> None:
         """Seal nothing any more: another process has the same keys."""
-        for session in self._sessions():
+        for session in self._sessions:
             session.disown()
 
     # --- datagrams --------------------------------------------------------------------------------------
@@ -311,35 +320,35 @@ class Agent:
         datagram = read_sealed(data)
         if datagram is None:
             return
-        for session in self._sessions():
+        for session in self._sessions:
             if session.connection_id == datagram.connection_id:
                 session.receive_datagram(datagram, address, len(data), now_s=now_s)
                 return
 
     def datagrams_to_send(self, *, now_s: float) -> list[tuple[Address, bytes]]:
         """Return what is to be sent by datagram now."""
-        return [one for session in self._sessions() for one in session.datagrams_to_send(now_s=now_s)]
+        return [one for session in self._sessions for one in session.datagrams_to_send(now_s=now_s)]
 
     # --- time -------------------------------------------------------------------------------------------
 
     def next_timeout_s(self) -> float | None:
         """When ``handle_timeout`` has something to do, or there is something to send."""
-        times = [session.next_timeout_s() for session in self._sessions()]
-        if self._current is not None:
+        times = [session.next_timeout_s() for session in self._sessions]
+        if self._sessions.current is not None:
             times += [wish.ask_s for wish in self._wishes.values()]
-        if self._coming is not None:
-            times.append(self._coming.began_s + self.patience_s)
+        if self._sessions.coming is not None:
+            times.append(self._sessions.coming.began_s + self.patience_s)
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     def handle_timeout(self, *, now_s: float) -> None:
         """Do what is due."""
-        coming = self._coming
+        coming = self._sessions.coming
         if coming is not None and coming.began_s + self.patience_s <= now_s:
             coming.drop()
             coming.look(now_s=now_s)
-        for each in self._sessions():
+        for each in self._sessions:
             each.handle_timeout(now_s=now_s)
-        session = self._session
+        session = self._sessions.open
         if session is not None:
             for wish in list(self._wishes.values()):
                 if wish.ask_s is not None and wish.ask_s <= now_s:
@@ -360,11 +369,11 @@ class Agent:
     @property
     def connection(self) -> Connection:
         """Whether the server is reached."""
-        return Connection.RECONNECTING if self._session is None else Connection.CONNECTED
+        return Connection.RECONNECTING if self._sessions.open is None else Connection.CONNECTED
 
     def path(self) -> PathState:
         """Return which way messages travel just now."""
-        session = self._session
+        session = self._sessions.open
         if session is None:
             return PathState(PathKind.NONE)
         channel = _channel_of(session)
@@ -372,18 +381,8 @@ class Agent:
 
     # --- what sessions say --------------------------------------------------------------------------------
 
-    @property
-    def _session(self) -> Session | None:
-        """The session that is open."""
-        session = self._current
-        return session if session is not None and session.state is SessionState.OPEN else None
-
-    def _sessions(self) -> list[Session]:
-        """Everything that may say or hear something."""
-        return [one for one in (self._current, self._former, self._coming) if one is not None]
-
     def _on_event(self, session: Session, event: SessionEvent, now_s: float) -> None:
-        if session is self._former:
+        if session is self._sessions.former:
             return  # nobody waits for its answers any more
         match event:
             case Recognized():
@@ -397,19 +396,17 @@ class Agent:
 
     def _recognized(self, session: Session, event: Recognized, now_s: float) -> None:
         answer = event.answer
-        before, self._current, self._coming = self._current, session, None
         self._path = PathKind.NONE
-        if before is not None:
+        if self._sessions.succeed(session, goes_on=answer.resumed):
             self._forget_questions()
-            self._pass_on(before, goes_on=answer.resumed)
         self._may_have_replaced = False
         known = self._named is not None and self._named.server == session.server
         self._named = Named(bytes.fromhex(answer.client), bytes.fromhex(answer.secret), session.server)
-        self._memos.append((self._named, None))
+        self._memos.add(self._named, None)
         self._attempts = self._dialler.reach(now_s=now_s)
         for wish in self._live_wishes():
             wish.unasked()
-            if self._former is None or not self._former.speaks_for(wish.room):
+            if not self._sessions.speaks_for(wish.room):
                 wish.room.detach()
             if known and not answer.resumed:
                 wish.room.forget_sent()
@@ -417,40 +414,14 @@ class Agent:
             self._ask(session, wish)
         self._was_connected = True
 
-    def _pass_on(self, before: Session, *, goes_on: bool) -> None:
-        """A session has begun: the one before it speaks for its rooms until they have a seat in the new one.
-
-        Where that came to nothing before any had one, it is still the one before that.
-        """
-        if before.rooms or not goes_on:
-            self._drop_former()
-        if before.rooms and goes_on:
-            self._former = before
-        else:
-            before.drop()
-
-    def _drop_former(self) -> None:
-        former, self._former = self._former, None
-        if former is not None:
-            for room in former.rooms.values():
-                room.detach()
-            former.drop()
-
-    def _vacate(self, room: AgentRoom) -> None:
-        """A room needs its former session no more."""
-        if self._former is not None:
-            self._former.unseat(room)
-            if not self._former.rooms:
-                self._drop_former()
-
     def _on_change(self, session: Session, now_s: float) -> None:
-        if session is self._coming:
+        if session is self._sessions.coming:
             if session.is_over:
-                self._coming = None
+                self._sessions.coming = None
                 # The server may have taken our AUTH, though its answer is lost.
                 self._may_have_replaced = self._may_have_replaced or session.has_shown_name
                 self._dial_later(now_s)
-        elif session is self._current:
+        elif session is self._sessions.current:
             if session.is_over:
                 self._lost(session, now_s)
             else:
@@ -458,24 +429,24 @@ class Agent:
                 if not channel.stream_up or channel.is_stream_late:
                     self._dialler.want(now_s=now_s)
                 self._look_at_path(session)
-        elif session is self._former:
+        elif session is self._sessions.former:
             for room in session.rooms.values():
                 self._gather(room)
             if session.is_over:
-                self._drop_former()
+                self._sessions.drop_former()
 
     def _lost(self, session: Session, now_s: float) -> None:
         """The session is over: what was under way waits for the next one, but for what the former still carries."""
         by_others = not self._may_have_replaced and not self._dialler.is_busy
         is_replaced = session.closing is CloseCode.REPLACED and by_others
         if is_replaced:
-            self._drop_former()
-        self._current, self._former = self._former, None
+            self._sessions.drop_former()
+        self._sessions.fall_back()
         self._path = PathKind.NONE
         self._forget_questions()
         for wish in self._live_wishes():
             wish.unasked()
-            if self._current is None or not self._current.speaks_for(wish.room):
+            if not self._sessions.speaks_for(wish.room):
                 wish.room.detach()
             self._gather(wish.room)
             if wish.leaving and not wish.was_in:
@@ -486,7 +457,7 @@ class Agent:
             self._dialler.stop()
             self._events.append(Replaced())
             return
-        if self._current is None:
+        if self._sessions.current is None:
             self._tell_lost(0)
         if session.closing in {CloseCode.PROTOCOL, CloseCode.FLOOD, CloseCode.KICKED}:
             self._dialler.slow_down(now_s=now_s)
@@ -495,7 +466,7 @@ class Agent:
 
     def _dial_later(self, now_s: float) -> None:
         self._dialler.fail(now_s=now_s)
-        if self._was_connected and self._session is None and not self._dialler.is_stopped:
+        if self._was_connected and self._sessions.open is None and not self._dialler.is_stopped:
             self._tell_lost(self._dialler.attempt)
 
     # --- entering and leaving ---------------------------------------------------------------------------
@@ -529,7 +500,7 @@ class Agent:
         room, again = wish.room, wish.was_in
         asks_again = room.seat(seated, burst=greeting.burst, rate=greeting.rate, now_s=now_s)
         session.seat(room)
-        self._vacate(room)
+        self._sessions.vacate(room)
         self._dialler.be_of_use()
         wish.seated()
         self._gather(room)
@@ -575,7 +546,7 @@ class Agent:
         self._gather(wish.room)
         if wish.was_in:
             wish.was_in = False
-            self._memos.append((Left(wish.name), None))
+            self._memos.add(Left(wish.name), None)
             self._events.append(Ended(wish.name, wish.room.over, refusal))
 
     def _leave(self, session: Session, wish: Wish, handle: int) -> None:
@@ -594,22 +565,20 @@ class Agent:
         wish.room.end(None)
         self._gather(wish.room)
         del self._wishes[wish.name]
-        self._memos.append((Left(wish.name), None))
+        self._memos.add(Left(wish.name), None)
 
     def _abandon(self, wish: Wish) -> None:
         """Speak for a room no more; should the server still let us in, we leave at once."""
         if wish.asked:
             self._abandoned[wish.asked] = wish
         wish.unasked()
-        if self._current is not None:
-            self._current.unseat(wish.room)
-        self._vacate(wish.room)
+        self._sessions.unseat(wish.room)
 
     # --- requests ---------------------------------------------------------------------------------------
 
     def _request(self, room: str, op: Op, make: Callable[[int, int], Payload]) -> int | None:
         wish = self._wish(room)
-        session = self._session
+        session = self._sessions.open
         if session is None or not session.speaks_for(wish.room) or self._questions.is_full:
             return None
         number = self._questions.next_number()
@@ -650,6 +619,16 @@ class Agent:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
+    def _to_show(self) -> Named | None:
+        """Return who we say we are.
+
+        A secret that is shown ends those before it: while nothing can be stored, it is the one that a crash leaves us.
+        """
+        named, kept = self._named, self._kept
+        if named is None or kept is None or self.state_failure is None:
+            return named
+        return kept if (kept.client, kept.server) == (named.client, named.server) else named
+
     def _wish(self, room: str) -> Wish:
         wish = self._wishes.get(room)
         if wish is None:
@@ -666,7 +645,8 @@ class Agent:
 
     def _gather(self, room: AgentRoom) -> None:
         memos, room.memos = room.memos, []
-        self._memos += [(memo, room) for memo in memos]
+        for memo in memos:
+            self._memos.add(memo, room)
         receipts, room.receipts = room.receipts, []
         self._events += [Settled(room.name, receipt) for receipt in receipts]
 
@@ -675,7 +655,7 @@ class Agent:
         for wish in self._live_wishes():
             wish.is_lost_told = wish.is_lost_told or wish.was_in
 
-    def _note_all(self, event: ConnectionChanged | PathChanged) -> None:
+    def _note_all(self, event: ConnectionChanged | PathChanged | StateChanged) -> None:
         for wish in self._live_wishes():
             if wish.was_in:
                 wish.room.note(event)
@@ -699,6 +679,6 @@ def _channel_of(session: Session) -> Channel:
 
 
 def _kind_of(channel: Channel) -> PathKind:
-    if channel.carries:
+    if channel.carries and channel.path.state is Path.UP:  # else it is all that is left, and nobody answers
         return PathKind.UDP
     return PathKind.TLS if channel.stream_up else PathKind.NONE

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError, SendRefused
 from ocm.protocol.agent.roster import Roster
 from ocm.protocol.entry import Kind, Policy
 from ocm.protocol.events import Delivery, Event, Gap, LogChanged, Message, Receipt, Removed, RoomClosed
 from ocm.protocol.limits import Limits
-from ocm.protocol.memory import Entered, Memo, Posted, Read, RoomMemory, Sent, Settled
+from ocm.protocol.memory import Entered, Memo, Posted, Read, Renumbered, RoomMemory, Sent, Settled
 from ocm.protocol.session.lane import Load
-from ocm.protocol.session.publishing import ANSWERS_KEPT, UNSETTLED_MAX, Publisher, Status
+from ocm.protocol.session.publishing import ANSWERS_KEPT, Publisher, Status
 from ocm.protocol.session.publishing import Settled as Fate
 from ocm.protocol.session.receiving import ENTRIES_MAX, SEQ_MAX, Receiver
 from ocm.protocol.wire import frames
@@ -42,6 +42,14 @@ _CODES: Final[Mapping[int, str]] = {
 }
 
 
+class _Said(NamedTuple):
+    """A message of the user's."""
+
+    posted_as: int
+    """Its id when it was posted: what receipts call it, whatever it is called to the server."""
+    text: str
+
+
 class AgentRoom:
     """A membership, or the wish for one. Whoever owns it gives it a session's handle and takes it away again."""
 
@@ -62,14 +70,15 @@ class AgentRoom:
         self._limits = limits
         self._roster = Roster(members_max=limits.members_per_room_max)
         self._publisher = Publisher(mark=memory.mark)
-        self._texts: dict[int, str] = {}
+        self._said: dict[int, _Said] = {}
+        """Messages whose fate is not known, by id."""
         for posted in memory.posted.values():
             self._publisher.recall(posted.message_id, posted.kind, posted.body)
-            self._texts[posted.message_id] = posted.body.decode(errors="replace")
-        self._last_id = memory.mark
+            self._said[posted.message_id] = _Said(posted.message_id, posted.body.decode(errors="replace"))
         self._publisher.stored_up_to = self._publisher.sent_up_to = min(memory.sent_up_to, memory.mark)
         self._posted_up_to = memory.mark
-        self._reserved = memory.sent_up_to
+        self._renumbering = 0
+        """Times that messages were given other ids, and this is not stored yet."""
         self._sent_up_to = memory.sent_up_to
         self._receiver = Receiver(0, last=memory.last)
         self._notes: deque[Event] = deque()
@@ -97,20 +106,19 @@ class AgentRoom:
             raise SendRefused("empty")
         if len(body) > BODY_SIZE_MAX:
             raise SendRefused("too_large")
-        if len(self._texts) >= WAITING_MAX:
+        if len(self._said) >= WAITING_MAX:
             raise SendRefused("rate", retry_after_s=1.0)
-        message_id = self._last_id = self._publisher.post(body, kind)
-        self._texts[message_id] = body.decode(errors="replace")
+        message_id = self._publisher.post(body, kind)
+        self._said[message_id] = _Said(message_id, body.decode(errors="replace"))
         self.memos.append(Posted(self.name, message_id, kind, body))
-        if message_id > self._reserved:
-            self._reserved = message_id + UNSETTLED_MAX
-            self.memos.append(Sent(self.name, self._reserved))
+        if self.is_seated:
+            self.memos.append(Sent(self.name, message_id))
         return message_id
 
     @property
     def is_settled(self) -> bool:
         """Whether the fate of every message is known."""
-        return not self._texts
+        return not self._said
 
     def read(self, *, now_s: float) -> Event | None:
         """Return the next event. An entry that is read gives the server credit for another.
@@ -169,7 +177,7 @@ class AgentRoom:
             self._start_at(self._read_up_to)  # nothing behind its end is ours
         else:
             self.forget_sent()
-        for fate in self._publisher.forget(self._last_id):
+        for fate in self._publisher.forget(self.last_id):
             self._settle(Fate(fate.message_id, Status.CLOSED, 0) if fate.status is None else fate)
         self._last_word = why
 
@@ -178,13 +186,17 @@ class AgentRoom:
     def stored(self, memo: Memo) -> None:
         """Hear that a memo is stored: only now may what it says be acted on."""
         match memo:
-            case Posted(_, message_id, _, _):
-                self._posted_up_to = max(self._posted_up_to, message_id)
+            case Posted(_, message_id, _, _) if not self._renumbering:
+                self._posted_up_to = message_id
+            case Renumbered(_, _, last, by):
+                self._renumbering -= 1
+                if not self._renumbering:
+                    self._posted_up_to = last + by
             case Sent(_, message_id):
                 self._sent_up_to = max(self._sent_up_to, message_id)
             case _:
                 return
-        self._publisher.stored_up_to = min(self._posted_up_to, self._sent_up_to)
+        self._heed_stored()
 
     # --- sessions ---------------------------------------------------------------------------------------
 
@@ -209,7 +221,7 @@ class AgentRoom:
     @property
     def last_id(self) -> int:
         """The highest message id that was ever used."""
-        return self._last_id
+        return self._publisher.last_id
 
     @property
     def handle(self) -> int:
@@ -243,6 +255,7 @@ class AgentRoom:
                 self._note_unread()
                 self.note(Gap(missed))
                 self._start_at(seated.start)
+        self._renumber(seated.mark)
         self._forget(seated.mark - ANSWERS_KEPT)
         if log_id != self.log_id or seated.head >= self._read_up_to:  # else more was read in the former session since
             self.head = seated.head
@@ -254,9 +267,10 @@ class AgentRoom:
         self._handle = seated.handle
         self._publisher.attach(seated.handle, mark=seated.mark)
         self._receiver.attach(seated.handle, start=seated.start, now_s=now_s)
-        self._last_id = max(self._last_id, seated.mark)
         self.is_seated = True
-        self.memos.append(Entered(self.name, log_id, self._read_up_to, self._last_id))
+        self.memos.append(Entered(self.name, log_id, self._read_up_to, self.last_id))
+        if self._said:  # what waited may leave from now on
+            self.memos.append(Sent(self.name, self.last_id))
         return again
 
     def detach(self) -> None:
@@ -426,15 +440,30 @@ class AgentRoom:
             self._settle(fate)
         return self._publisher.lowest_id != lowest_id
 
+    def _renumber(self, mark: int) -> None:
+        """Give what never left other ids than the server has taken: they are those of messages that we forgot."""
+        renumbered = self._publisher.renumber(mark)
+        if renumbered is None:
+            return
+        first, last, by = renumbered
+        self._said = {one + by if one >= first else one: said for one, said in self._said.items()}
+        self._renumbering += 1
+        self._posted_up_to = first - 1
+        self._heed_stored()
+        self.memos.append(Renumbered(self.name, first, last, by))
+
+    def _heed_stored(self) -> None:
+        self._publisher.stored_up_to = min(self._posted_up_to, self._sent_up_to)
+
     def _settle(self, fate: Fate) -> None:
-        text = self._texts.pop(fate.message_id)
+        posted_as, text = self._said.pop(fate.message_id)
         match fate.status:
             case Status.ACCEPTED:
-                receipt = Receipt(fate.message_id, text, Delivery.IN_ROOM, fate.seq)
+                receipt = Receipt(posted_as, text, Delivery.IN_ROOM, fate.seq)
             case None:
-                receipt = Receipt(fate.message_id, text, Delivery.UNKNOWN)
+                receipt = Receipt(posted_as, text, Delivery.UNKNOWN)
             case status:
-                receipt = Receipt(fate.message_id, text, Delivery.REFUSED, None, _CODES.get(status, "invalid"))
-        self.memos.append(Settled(self.name, receipt.message_id))
+                receipt = Receipt(posted_as, text, Delivery.REFUSED, None, _CODES.get(status, "invalid"))
+        self.memos.append(Settled(self.name, fate.message_id))
         self.note(receipt)
         self.receipts.append(receipt)

@@ -383,6 +383,8 @@ class Session:
                 if isinstance(payload, Seated):
                     self._last_handle = payload.handle
                 self._on_event(self, Told(Op(record.operation), payload), now_s)
+            case SessionState.OPEN, None if record.is_of_later_version:
+                pass  # nothing that we asked for
             case _:
                 raise RemoteProtocolError("a record out of turn")
 

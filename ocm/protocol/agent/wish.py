@@ -7,6 +7,7 @@ from typing import Final
 
 from ocm.protocol.agent.room import AgentRoom
 from ocm.protocol.entry import Policy, Refusal
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.wire.records import Create, Denied, Join, Op
 
 GONE_AFTER_S: Final = 15.0
@@ -91,7 +92,7 @@ class Wish:
         """Take a refusal; return what it leads to."""
         is_temporary = denied.wait_ms > 0 or denied.code in {Refusal.UNAVAILABLE, Refusal.RATE_LIMITED}
         if is_temporary and (self.was_in or denied.wait_ms):
-            self.ask_s = now_s + max(denied.wait_ms / 1000, ASK_AGAIN_S)
+            self.ask_s = now_s + min(max(denied.wait_ms / 1000, ASK_AGAIN_S), ANSWER_WAIT_MAX_S)
             return Verdict.WAIT
         if not self.was_in:
             return Verdict.REFUSED

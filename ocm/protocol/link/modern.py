@@ -81,6 +81,7 @@ class ModernLink:
         "_head_due",
         "_intake",
         "_prefix",
+        "_read_up_to",
         "address",
         "audience",
         "author",
@@ -128,6 +129,7 @@ class ModernLink:
         self._cursor: Cursor | None = None
         self._handle = 0
         self._prefix = b""
+        self._read_up_to = 0
         self._answers: dict[int, Published] = {}
         self._gaps: list[Gap] = []
         self._head_due = False
@@ -194,6 +196,11 @@ class ModernLink:
         return 0 if self.member is None else self.log.head
 
     @property
+    def read_up_to(self) -> int:
+        """The entry up to which the member is known to have read: its JOIN at first."""
+        return self._read_up_to if self._cursor is None else max(self._read_up_to, self._cursor.up_to)
+
+    @property
     def is_done(self) -> bool:
         """Whether the member is gone and knows it."""
         return bool(self.end_seq) and self._cursor is not None and self._cursor.up_to >= self.end_seq
@@ -204,7 +211,7 @@ class ModernLink:
         self.log_id = log_id
         self.policy = policy
         self.member_id = member_id
-        self.joined_seq = joined_seq
+        self.joined_seq = self._read_up_to = joined_seq
 
     def skip_to(self, lowest_id: int) -> None:
         """Hear the lowest message id that may still come."""
@@ -232,6 +239,7 @@ class ModernLink:
 
     def detach(self) -> None:
         """Speak through no session. Idempotent."""
+        self._read_up_to = self.read_up_to
         self._carrier = None
         self._cursor = None
         self._answers.clear()

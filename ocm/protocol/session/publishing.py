@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.entry import Answer
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.wire.frames import MESSAGE_ID_MAX, Message, Publish, Published
 
 UNSETTLED_MAX: Final = 64
@@ -61,12 +62,17 @@ class Settled:
     """Its place in the room's log; 0 when it is not known to stand there."""
 
 
+class _Fate(NamedTuple):
+    status: int | None
+    seq: int
+
+
 @dataclass(slots=True)
 class _Posted:
     kind: int
     body: bytes = field(repr=False)
     sent_s: float | None = None
-    settled: Settled | None = None
+    fate: _Fate | None = None
 
 
 class Publisher:
@@ -82,6 +88,11 @@ class Publisher:
         """Messages above are not stored yet, and do not leave."""
         self.sent_up_to = 0
         """Messages above never left: no server can have them."""
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that was ever used."""
+        return self._last_id
 
     @property
     def lowest_id(self) -> int:
@@ -115,9 +126,28 @@ class Publisher:
         Those are never sent again. What was known already of others is told, too, where it waited for them.
         """
         for message_id, posted in self._posted.items():
-            if message_id <= up_to and posted.settled is None:
-                posted.settled = Settled(message_id, None, 0)
+            if message_id <= up_to and posted.fate is None:
+                posted.fate = _Fate(None, 0)
         return self._tell()
+
+    def renumber(self, mark: int) -> tuple[int, int, int] | None:
+        """Number what never left above ``mark``: up to there a server has other messages of ours.
+
+        They keep their order, and no number is left out between the mark and them: a server waits for each.
+
+        Returns:
+            The first and the last of the old numbers and by how much the new ones are higher; None: all stay.
+        """
+        unsent = [message_id for message_id in self._posted if message_id > self.sent_up_to]
+        if not unsent or unsent[0] > mark:
+            return None
+        first, last, by = unsent[0], unsent[-1], mark + 1 - unsent[0]
+        self._posted = OrderedDict(
+            (message_id + by if message_id >= first else message_id, posted)
+            for message_id, posted in self._posted.items()
+        )
+        self._last_id = last + by
+        return first, last, by
 
     def rewind(self) -> None:
         """Hear that whatever was sent and not answered may be lost."""
@@ -146,7 +176,7 @@ class Publisher:
             return None
         for message_id, posted in self._under_way():
             is_due = posted.sent_s is None or posted.sent_s + SILENCE_S <= now_s
-            if posted.settled is None and is_due:
+            if posted.fate is None and is_due:
                 posted.sent_s = now_s
                 self.sent_up_to = max(self.sent_up_to, message_id)
                 return Publish(self._room, message_id, posted.kind, posted.body)
@@ -156,7 +186,7 @@ class Publisher:
         """When ``next`` has something that it does not have yet; None: not before something else happens."""
         if self._room is None:
             return None
-        sent = [posted.sent_s for _, posted in self._under_way() if posted.settled is None]
+        sent = [posted.sent_s for _, posted in self._under_way() if posted.fate is None]
         if not sent:
             return None
         due_s = min(0.0 if sent_s is None else sent_s + SILENCE_S for sent_s in sent)
@@ -171,15 +201,16 @@ class Publisher:
     def answer(self, published: Published, *, now_s: float) -> list[Settled]:
         """Take the server's answer; return what there is to tell the author now, in the order of posting."""
         posted = self._posted.get(published.message_id)
-        if posted is None or posted.settled is not None:
+        if posted is None or posted.fate is not None:
             return []
         if 0 < published.status < Status.TOO_LARGE:  # this one waits, and all behind it with it
-            self._not_before_s = max(self._not_before_s or 0.0, now_s + published.time_ms / 1000)
+            wait_s = min(published.time_ms / 1000, ANSWER_WAIT_MAX_S)
+            self._not_before_s = max(self._not_before_s or 0.0, now_s + wait_s)
             for message_id, later in self._posted.items():
                 if message_id >= published.message_id:
                     later.sent_s = None
             return []
-        posted.settled = Settled(published.message_id, published.status, published.seq)
+        posted.fate = _Fate(published.status, published.seq)
         return self._tell()
 
     def hear(self, message: Message) -> list[Settled]:
@@ -188,9 +219,9 @@ class Publisher:
         One with other words is of a life that we do not remember: what became of ours is the server's to say.
         """
         posted = self._posted.get(message.message_id)
-        if posted is None or posted.settled is not None or (posted.kind, posted.body) != (message.kind, message.body):
+        if posted is None or posted.fate is not None or (posted.kind, posted.body) != (message.kind, message.body):
             return []
-        posted.settled = Settled(message.message_id, Status.ACCEPTED, message.seq)
+        posted.fate = _Fate(Status.ACCEPTED, message.seq)
         return self._tell()
 
     def _under_way(self) -> Iterator[tuple[int, _Posted]]:
@@ -205,9 +236,9 @@ class Publisher:
         told: list[Settled] = []
         while self._posted:
             message_id, posted = next(iter(self._posted.items()))
-            if posted.settled is None:
+            if posted.fate is None:
                 break
-            told.append(posted.settled)
+            told.append(Settled(message_id, *posted.fate))
             del self._posted[message_id]
         return told
 

@@ -193,11 +193,6 @@ class Cursor:
         self._sizes: dict[int, int] = {}
         self._bytes = 0
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something waits to be sent, now or when there is credit."""
-        return bool(self._lost) or self._next <= self._head
-
     def grow(self, head: int) -> None:
         """Hear that the log ends with entry ``head`` now."""
         self._head = max(self._head, head)

@@ -146,18 +146,13 @@ class Recovery(Generic[T]):
         self.round_trip = RoundTrip()
         self.window = Window()
         self._sent: OrderedDict[int, _Sent[T]] = OrderedDict()
-        self._under_way = 0
+        self._under_way = 0  # bytes
         self._largest_sent = -1
         self._largest_acknowledged = -1
         self._largest_elsewhere = -1
         self._timeouts = 0
         self._loss_s: float | None = None
         self._probe_s: float | None = None
-
-    @property
-    def under_way(self) -> int:
-        """Bytes sent and neither acknowledged nor lost."""
-        return self._under_way
 
     @property
     def timeouts_in_a_row(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -16,6 +17,9 @@ KEYS_MAX: Final = 16
 INTEGER_MAX: Final = 2**53
 """Integers reach no further: beyond it many readers round."""
 
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""A JSON string, or what there is of one."""
+_BRACKET: Final = re.compile(r"[\[\]{}]")
 _T = TypeVar("_T")
 
 
@@ -54,14 +58,8 @@ def read_object(data: bytes, schema: type[_T]) -> _T:
         text = data.decode()
         if _depth(text) > DEPTH_MAX:
             raise RemoteProtocolError("JSON nests too deep")
-        loose: object = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_refuse_constant,
-        )
-        text_again = json.dumps(loose, ensure_ascii=False)
+        loose: object = _DECODER.decode(text)
+        text_again = _ENCODER.encode(loose)
         text_again.encode()  # finds the lone surrogates that escapes can make
         return msgspec.convert(loose, schema)
     except (ValueError, msgspec.ValidationError):
@@ -76,19 +74,11 @@ def write_object(**items: object) -> bytes:
 def _depth(text: str) -> int:
     """Deepest nesting of brackets outside strings: one pass, before anything recursive sees the text."""
     depth = deepest = 0
-    inside = skip = False
-    for character in text:
-        if skip:
-            skip = False
-        elif inside:
-            skip = character == "\\"
-            inside = character != '"'
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        if bracket in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif character in "]}":
+        else:
             depth -= 1
     return deepest
 
@@ -117,3 +107,9 @@ def _float(digits: str) -> float:
 
 def _refuse_constant(_: str) -> NoReturn:
     raise RemoteProtocolError("JSON has no NaN and no infinity")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_refuse_constant
+)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)

@@ -398,6 +398,11 @@ class ControlRecord:
     whole: bytes = field(repr=False)
     """Header and payload as they came: the key schedule covers HELLO's."""
 
+    @property
+    def is_of_later_version(self) -> bool:
+        """Whether its operation is none of this version."""
+        return self.operation not in Op._value2member_map_
+
     def read(self) -> Payload | None:
         """Return what it says; None for an operation or stage that is not known.
 
@@ -429,6 +434,8 @@ class RecordReader:
         self.payload_size_max = EARLY_PAYLOAD_SIZE_MAX
         """Bytes of the largest payload that is taken."""
         self._buffer = bytearray()
+        self._header: Header | None = None
+        """Of the record that is not whole yet."""
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the stream."""
@@ -439,6 +446,15 @@ class RecordReader:
 
         Raises ``RemoteProtocolError``; the stream cannot go on after it.
         """
+        header = self._header = self._header or self._next_header()
+        if header is None or len(self._buffer) < (end := HEADER_SIZE + header.payload_size):
+            return None
+        whole = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._header = None
+        return ControlRecord(header.operation, header.stage, whole[HEADER_SIZE:], whole)
+
+    def _next_header(self) -> Header | None:
         if len(self._buffer) < HEADER_SIZE:
             return None
         header = Header.decode(bytes(self._buffer[:HEADER_SIZE]))
@@ -446,12 +462,7 @@ class RecordReader:
             raise RemoteProtocolError("a record of TCRP/2 has no room in its header, and its size in big-endian")
         if header.payload_size > self.payload_size_max:
             raise LimitExceeded("payload_size", asked=header.payload_size, limit=self.payload_size_max)
-        end = HEADER_SIZE + header.payload_size
-        if len(self._buffer) < end:
-            return None
-        whole = bytes(self._buffer[:end])
-        del self._buffer[:end]
-        return ControlRecord(header.operation, header.stage, whole[HEADER_SIZE:], whole)
+        return header
 
 
 def write_record(operation: int, stage: Stage, payload: Payload) -> bytes:

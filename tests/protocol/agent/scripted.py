@@ -381,6 +381,12 @@ class Client:
         self._stored += count
         self.agent.stored(self._stored, now_s=self.now_s)
 
+    def fail_to_store(self) -> None:
+        """Store nothing of what is to be stored, and say so."""
+        self.hand_out()
+        self._unstored.clear()
+        self.agent.store_failed("full")
+
     def post(self, body: bytes = b"hi", room: str = ROOM) -> int:
         return self.agent.post(room, body, now_s=self.now_s)
 

@@ -389,6 +389,7 @@ def test_of_two_secrets_the_one_of_this_session_counts() -> None:
     client = Client()
     client.enter()
     line = client.connect()
+    client.hand_out()
     line.lose()
     line = client.connect(resumed=True, secret=SECRETS[1])
     line.hear(Join)
@@ -404,6 +405,36 @@ def test_of_two_secrets_the_one_of_this_session_counts() -> None:
     client.store()
     assert client.memory.named is not None
     assert client.memory.named.secret == SECRETS[2]
+
+
+def test_while_nothing_can_be_stored_the_secret_that_is_stored_is_shown() -> None:
+    """The server forgets it once a newer one is shown; after a crash we would be somebody else."""
+    client = Client()
+    line = client.sit()
+    line.lose()
+    line = client.connect(resumed=True, secret=SECRETS[1])
+    line.lose()
+    client.fail_to_store()
+    line = client.open()
+    line.greet()
+    assert line.recognize(resumed=True, secret=SECRETS[2]).secret == SECRETS[0].hex()
+    client.store()
+    line.lose()
+    line = client.open()
+    line.greet()
+    assert line.recognize(resumed=True).secret == SECRETS[2].hex()
+
+
+def test_who_is_somebody_new_shows_so_though_that_could_not_be_stored() -> None:
+    client = Client()
+    line = client.sit()
+    line.lose()
+    line = client.connect(client=b"n" * 16, secret=SECRETS[1])
+    line.lose()
+    client.fail_to_store()
+    line = client.open()
+    line.greet()
+    assert line.recognize(client=b"n" * 16, resumed=True).secret == SECRETS[1].hex()
 
 
 def test_the_secret_goes_to_the_server_that_gave_it_and_to_no_other() -> None:
@@ -555,6 +586,25 @@ def test_who_has_another_address_shows_it_by_datagram() -> None:
     assert len(client.agent.datagrams_to_send(now_s=client.now_s)) == 1
     client.agent.handle_timeout(now_s=client.now_s)
     assert Ping() in line.hear_frames(Ping)
+
+
+def test_datagrams_that_nobody_answers_and_no_connection_are_no_way() -> None:
+    """They are sent for want of anything better: nobody is to be told that messages travel."""
+    client = Client()
+    line = client.connect_by_datagram()
+    client.read()
+    client.say()
+    kinds: list[PathKind] = []
+    while not kinds or kinds[-1] is not PathKind.NONE:
+        client.pass_s(0.25)
+        client.agent.datagrams_to_send(now_s=client.now_s)
+        line.hear_frames(Publish)
+        kinds += [event.path.kind for event in client.read() if isinstance(event, PathChanged)]
+        if line.session.gave_up:
+            line.lose()
+    assert kinds == [PathKind.TLS, PathKind.NONE]
+    assert client.agent.connection is Connection.CONNECTED
+    assert client.agent.path().kind is PathKind.NONE
 
 
 def test_a_session_with_no_way_left_is_over() -> None:

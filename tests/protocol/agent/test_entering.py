@@ -6,8 +6,10 @@ import pytest
 
 from ocm.errors import LocalProtocolError, SendRefused
 from ocm.protocol.agent import Answered, Ended, EntryRefused, Seating, Settled
+from ocm.protocol.agent.wish import Verdict, Wish
 from ocm.protocol.entry import Kind, Policy, Reason, Refusal
 from ocm.protocol.events import Delivery, LogChanged, Receipt, Removed, RoomClosed
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.memory import Entered, Left, Memory, Named, Posted, RoomMemory
 from ocm.protocol.wire.classic import Stage
 from ocm.protocol.wire.frames import Publish
@@ -155,6 +157,7 @@ def test_who_leaves_and_enters_while_away_says_nothing_under_a_number_that_was_u
     client.store()
     line = client.connect(resumed=True)
     assert line.seat(handle=1, resumed=True, mark=1).lowest == 2
+    client.store()
     assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"new")]
 
 
@@ -254,6 +257,14 @@ def test_who_is_to_wait_asks_again(code: int, wait_ms: int) -> None:
     client.pass_s(due_s - client.now_s)
     line.seat()
     assert client.happened(Seating) == [Seating(ROOM, again=False)]
+
+
+def test_no_server_keeps_us_waiting_for_more_than_a_minute_by_one_answer() -> None:
+    client = Client()
+    client.enter()
+    wish = Wish(client.room, user="aiko", create=False, policy=None, password=None)
+    assert wish.denied(Denied(id=1, code=Refusal.UNAVAILABLE, wait_ms=2**53 - 1), now_s=10.0) is Verdict.WAIT
+    assert wish.ask_s == 10.0 + ANSWER_WAIT_MAX_S
 
 
 def test_who_was_never_in_is_refused_for_good() -> None:

@@ -29,8 +29,8 @@ def says_stored_before_it_is(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Agent) -> list[Memo]:
         memos = hand_out(self)
         for memo in memos:
-            if isinstance(memo, Named) and self._session is not None:
-                self._session.say_stored()
+            if isinstance(memo, Named) and self._sessions.open is not None:
+                self._sessions.open.say_stored()
         return memos
 
     patch.setattr(Agent, "memos_to_store", planted)
@@ -40,8 +40,9 @@ def says_stored_of_a_former_secret(patch: pytest.MonkeyPatch) -> None:
     stored = Agent.stored
 
     def planted(self: Agent, count: int, *, now_s: float) -> None:
-        if self._unstored and isinstance(self._unstored[0][0], Named):
-            self._named = self._unstored[0][0]
+        handed_out = self._memos._handed_out
+        if handed_out and isinstance(handed_out[0][0], Named):
+            self._named = handed_out[0][0]
         stored(self, count, now_s=now_s)
 
     patch.setattr(Agent, "stored", planted)
@@ -69,6 +70,24 @@ def publishes_before_it_may_have_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentRoom, "stored", planted)
 
 
+def keeps_ids_that_are_taken(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Publisher, mark: int) -> None: ...
+
+    patch.setattr(Publisher, "renumber", planted)
+
+
+def publishes_under_an_id_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    renumber = AgentRoom._renumber
+
+    def planted(self: AgentRoom, mark: int) -> None:
+        before = self._posted_up_to
+        renumber(self, mark)
+        self._posted_up_to = max(before, self.last_id)
+        self._renumbering = 0
+
+    patch.setattr(AgentRoom, "_renumber", planted)
+
+
 def tells_receipts_as_they_come(patch: pytest.MonkeyPatch) -> None:
     def planted(self: Publisher, published: Published, *, now_s: float) -> list[Settled]:
         posted = self._posted.pop(published.message_id, None)
@@ -91,6 +110,13 @@ def forgets_what_waited_behind(patch: pytest.MonkeyPatch) -> None:
         return [fate for fate in forget(self, up_to) if fate.message_id <= up_to]
 
     patch.setattr(Publisher, "forget", planted)
+
+
+def shows_a_secret_that_a_crash_would_lose(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Agent) -> Named | None:
+        return self._named
+
+    patch.setattr(Agent, "_to_show", planted)
 
 
 def shows_the_secret_to_any_server(patch: pytest.MonkeyPatch) -> None:
@@ -160,9 +186,18 @@ MUTANTS: list[tuple[Plant, Callable[[], None]]] = [
     (says_stored_of_a_former_secret, connections.test_of_two_secrets_the_one_of_this_session_counts),
     (publishes_before_it_is_stored, rooms.test_a_message_leaves_when_it_is_stored),
     (publishes_before_it_may_have_left, rooms.test_a_message_leaves_when_it_is_stored),
+    (keeps_ids_that_are_taken, rooms.test_what_was_posted_before_we_were_let_in_is_numbered_above_what_the_server_took),
+    (
+        publishes_under_an_id_before_it_is_stored,
+        rooms.test_what_gets_other_ids_before_the_first_ones_are_stored_waits_for_both,
+    ),
     (tells_receipts_as_they_come, rooms.test_receipts_come_once_and_in_the_order_of_posting),
     (resends_what_is_unknown, rooms.test_what_the_server_has_forgotten_is_unknown_and_never_sent_again),
     (forgets_what_waited_behind, rooms.test_what_is_known_behind_what_is_not_is_told),
+    (
+        shows_a_secret_that_a_crash_would_lose,
+        connections.test_while_nothing_can_be_stored_the_secret_that_is_stored_is_shown,
+    ),
     (shows_the_secret_to_any_server, connections.test_the_secret_goes_to_the_server_that_gave_it_and_to_no_other),
     (keeps_what_it_cannot_place, sessions.test_what_comes_before_its_seat_comes_again),
     (keeps_a_seat_that_nobody_wants, entering.test_a_seat_in_a_room_that_was_left_meanwhile_is_given_back),

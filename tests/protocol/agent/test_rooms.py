@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ocm.errors import LocalProtocolError, SendRefused
+from ocm.errors import LocalProtocolError, SendRefused, StateFailed
 from ocm.protocol.agent import Answered, Settled
 from ocm.protocol.agent import room as room_module
 from ocm.protocol.agent.room import MISSED_S
@@ -29,9 +29,10 @@ from ocm.protocol.events import (
     Receipt,
     Removed,
     RoomClosed,
+    StateChanged,
 )
 from ocm.protocol.limits import Limits
-from ocm.protocol.memory import Memory, Posted, Read, RoomMemory
+from ocm.protocol.memory import Memory, Posted, Read, Renumbered, RoomMemory
 from ocm.protocol.session.publishing import Status
 from ocm.protocol.session.receiving import ENTRIES_MAX, SEQ_MAX
 from ocm.protocol.wire import frames
@@ -82,6 +83,27 @@ def test_a_message_leaves_when_it_is_stored() -> None:
     assert line.hear_frames(Publish) == [], "that it may have left is not stored"
     client.store()
     assert line.hear_frames(Publish) == [Publish(1, message_id, 0, b"hi")]
+
+
+def test_while_nothing_can_be_stored_nothing_is_sent_and_everything_else_goes_on() -> None:
+    client = Client()
+    line = client.sit()
+    assert client.post(b"waits") == 1
+    client.fail_to_store()
+    client.fail_to_store()
+    with pytest.raises(StateFailed, match="full"):
+        client.post(b"not taken")
+    line.say_frames(text(11))
+    assert client.read() == [StateChanged("full"), Message(Person("bob"), "hello", 11, 5000)]
+    client.pass_s(0.2)
+    assert line.hear_frames(Received) == [Received(1, 11, ENTRIES_MAX)]
+    assert line.hear_frames(Publish) == []
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 1, 0, b"waits")]
+    assert client.post(b"goes on") == 2
+    assert client.read() == [StateChanged(None)]
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 2, 0, b"goes on")]
 
 
 def test_receipts_come_once_and_in_the_order_of_posting() -> None:
@@ -214,6 +236,61 @@ def test_new_messages_are_numbered_above_what_the_server_took() -> None:
     client = Client()
     client.sit(mark=40)
     assert client.post() == 41
+
+
+def test_what_was_posted_before_we_were_let_in_is_numbered_above_what_the_server_took() -> None:
+    """The client's disk is from a backup: the server has other messages under the next ids."""
+    client = Client(Memory(rooms={ROOM: RoomMemory(LOG, 10, 1, 1)}))
+    client.enter()
+    assert [client.say(b"%d" % number) for number in range(3)] == [2, 3, 4]
+    line = client.connect()
+    assert line.seat(mark=2, resumed=True).lowest == 2
+    assert client.post(b"3") == 6
+    assert line.hear_frames(Publish) == [], "the new ids are not stored"
+    client.hand_out()
+    client.store()
+    assert {one.message_id: one.body for one in client.memory.rooms[ROOM].posted.values()} == {
+        number: b"%d" % (number - 3) for number in range(3, 7)
+    }
+    assert line.hear_frames(Publish) == [Publish(1, number, 0, b"%d" % (number - 3)) for number in range(3, 7)]
+    line.say_frames(text(11, b"2", sender=ME, message_id=2), *[yes(number, 9 + number) for number in range(3, 7)])
+    assert receipts(client) == [(2, "in_room", 12), (3, "in_room", 13), (4, "in_room", 14), (6, "in_room", 15)]
+    client.store()
+    assert client.memory.rooms[ROOM].posted == {}
+
+
+def test_what_gets_other_ids_before_the_first_ones_are_stored_waits_for_both() -> None:
+    client = Client(Memory(rooms={ROOM: RoomMemory(LOG, 10, 1, 1)}))
+    client.enter()
+    client.post(b"a")
+    client.post(b"b")
+    line = client.connect()
+    line.seat(mark=2, resumed=True)
+    client.hand_out()
+    line.lose()
+    line = client.connect(resumed=True)
+    line.seat(mark=3, resumed=True)
+    renumbered = [at for at, memo in enumerate([*client.memos, *client.hand_out()]) if isinstance(memo, Renumbered)]
+    assert len(renumbered) == 2
+    for _ in range(renumbered[1]):
+        client.store(1)
+        assert line.hear_frames(Publish) == []
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 4, 0, b"a"), Publish(1, 5, 0, b"b")]
+
+
+def test_what_may_have_left_keeps_its_id_over_a_crash_and_what_was_said_without_a_connection_does_not() -> None:
+    client = Client()
+    line = client.sit()
+    client.say(b"may have left")
+    line.lose()
+    client.say(b"never left")
+    client = Client(client.memory)
+    client.enter()
+    line = client.connect(resumed=True)
+    line.seat(mark=7, resumed=True)
+    client.store()
+    assert line.hear_frames(Publish) == [Publish(1, 1, 0, b"may have left"), Publish(1, 8, 0, b"never left")]
 
 
 def test_what_the_server_has_forgotten_is_unknown_and_never_sent_again() -> None:

@@ -11,7 +11,7 @@ from ocm.protocol.agent.dialling import DIAL_AFTER_S
 from ocm.protocol.agent.session import SessionState
 from ocm.protocol.entry import Kind
 from ocm.protocol.events import Event, PathChanged, PathKind
-from ocm.protocol.wire.classic import Stage
+from ocm.protocol.wire.classic import Header, Stage
 from ocm.protocol.wire.frames import Gap, Ping, Pong, Publish, Received, write_frame, write_frames
 from ocm.protocol.wire.records import (
     CloseCode,
@@ -22,6 +22,7 @@ from ocm.protocol.wire.records import (
     Hello,
     Join,
     Op,
+    RoomRequest,
     Stored,
     write_frames_record,
     write_record,
@@ -77,6 +78,26 @@ def test_what_comes_out_of_turn_ends_it(data: bytes) -> None:
     assert line.session.closing is CloseCode.PROTOCOL
     line.say_bytes(data)
     assert client.agent.next_dial_s() == client.now_s + DIAL_AFTER_S[1]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 7])
+@pytest.mark.parametrize("payload", [b"", b'{"id": 1}', b"\xff not JSON"])
+def test_a_record_of_a_later_version_is_passed_over(stage: int, payload: bytes) -> None:
+    client = Client()
+    line = client.sit()
+    line.hear(Stored)
+    line.say_bytes(Header(0, 0x99, stage, len(payload)).encode() + payload)
+    line.say_frames(text(11))
+    assert line.session.state is SessionState.OPEN
+    line.hear_nothing()
+    assert len(client.read()) == 1
+
+
+def test_a_stage_that_an_operation_does_not_have_ends_it() -> None:
+    client = Client()
+    line = client.sit()
+    line.say_bytes(write_record(Op.LEAVE, Stage.REQUEST, RoomRequest(id=1, handle=1)))
+    assert line.session.closing is CloseCode.PROTOCOL
 
 
 @pytest.mark.parametrize("is_known", [False, True])

@@ -800,7 +800,7 @@ def test_much_leaves_in_bursts_of_ten_and_at_a_pace_while_the_window_lasts() -> 
     assert 10 <= bursts[0] <= 12  # they are smaller than 1200 bytes
     assert set(bursts[1:]) <= {1, 2}
     assert len(bursts) > 50
-    assert recovery.under_way <= recovery.window.size
+    assert recovery._under_way <= recovery.window.size
     session.finish(within_s=30.0)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
+from ocm.protocol.limits import ANSWER_WAIT_MAX_S
 from ocm.protocol.session.publishing import (
     ANSWERS_KEPT,
     HELD_BYTES_MAX,
@@ -103,6 +104,38 @@ def test_what_waited_for_a_message_that_is_given_up_is_told() -> None:
     assert publisher.lowest_id == 3
 
 
+def test_what_never_left_is_numbered_above_what_the_server_took() -> None:
+    publisher = attached(b"a", b"b", b"c", b"d", mark=4)
+    publisher.stored_up_to = 6
+    assert send(publisher) == [5, 6]
+    publisher.detach()
+    assert publisher.renumber(6) is None
+    assert publisher.renumber(20) == (7, 8, 14)
+    assert publisher.last_id == 22
+    publisher.attach(ROOM, mark=20)
+    assert publisher.post(b"e") == 23
+    publisher.stored_up_to = 23
+    assert send(publisher) == [5, 6, 21, 22, 23]
+    publisher.answer(yes(21, 9), now_s=0.0)
+    assert publisher.forget(6) == [Settled(5, None, 0), Settled(6, None, 0), Settled(21, 0, 9)]
+    assert Publisher(mark=3).renumber(9) is None
+
+
+def test_new_numbers_may_be_old_ones_of_others() -> None:
+    publisher = Publisher(mark=4)
+    for text in (b"a", b"b", b"c", b"d"):
+        publisher.post(text)
+    publisher.answer(yes(7, 9), now_s=0.0)
+    assert publisher.renumber(5) == (5, 8, 1)
+    publisher.attach(ROOM, mark=5)
+    assert [(one.message_id, one.body) for one in iter(lambda: publisher.next(now_s=0.0), None)] == [
+        (6, b"a"),
+        (7, b"b"),
+        (9, b"d"),
+    ]
+    assert publisher.forget(7) == [Settled(6, None, 0), Settled(7, None, 0), Settled(8, 0, 9)]
+
+
 def test_messages_from_before_are_taken_up_and_leave_when_they_are_stored() -> None:
     publisher = Publisher(mark=4)
     publisher.recall(3, 0, b"three")
@@ -141,6 +174,14 @@ def test_64_are_under_way() -> None:
     assert send(publisher) == []
     publisher.answer(yes(1, 1), now_s=0.0)
     assert send(publisher) == [65, 66]
+
+
+def test_no_server_holds_a_message_up_for_more_than_a_minute_by_one_answer() -> None:
+    publisher = attached(b"a")
+    assert send(publisher) == [1]
+    publisher.answer(Published(ROOM, 1, Status.RATE_LIMITED, 0, 2**64 - 1), now_s=10.0)
+    assert publisher.next_timeout_s() == 10.0 + ANSWER_WAIT_MAX_S
+    assert send(publisher, 10.0 + ANSWER_WAIT_MAX_S) == [1]
 
 
 def test_a_temporary_refusal_holds_that_one_and_all_behind_it() -> None:

@@ -72,7 +72,7 @@ def test_a_packet_is_lost_when_one_three_later_came() -> None:
     recovery = sending(4)
     assert recovery.acknowledge([2, 1], delay_s=0, now_s=0.05) == Outcome([2, 1], [])
     assert recovery.acknowledge([3], delay_s=0, now_s=0.05) == Outcome([3], [0])
-    assert recovery.under_way == 0
+    assert recovery._under_way == 0
     assert recovery.next_timeout_s() is None
 
 
@@ -123,7 +123,7 @@ def test_another_way_gives_everything_back() -> None:
     recovery = sending(3)
     assert recovery.under_way_up_to(1) == [1, 0]
     assert recovery.forget() == [0, 1, 2]
-    assert (recovery.under_way, recovery.next_timeout_s(), recovery.oldest()) == (0, None, None)
+    assert (recovery._under_way, recovery.next_timeout_s(), recovery.oldest()) == (0, None, None)
     assert recovery.under_way_up_to(9) == []
 
 
@@ -336,4 +336,4 @@ def test_everything_arrives_over_a_bad_link(seed: int, loss: float, count: int, 
         if due_s is not None and due_s <= now_s:
             settle(recovery.handle_timeout(now_s=now_s))
     assert settled == set(range(count)) <= arrived
-    assert recovery.under_way >= 0
+    assert recovery._under_way >= 0

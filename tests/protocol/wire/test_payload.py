@@ -65,6 +65,38 @@ def test_any_bytes_are_a_payload_or_refused(data: bytes) -> None:
         assert isinstance(said, schema)
 
 
+@given(st.one_of(json_ish, st.text('[]{}"\\\n', max_size=60)))
+def test_brackets_in_strings_do_not_nest(text: str) -> None:
+    said = "JSON nests too deep" in refusal(text.encode())
+    assert said == (depth_of(text) > DEPTH_MAX)
+
+
+def refusal(data: bytes) -> str:
+    try:
+        read_object(data, RequestPayload)
+    except RemoteProtocolError as error:
+        return str(error)
+    return ""
+
+
+def depth_of(text: str) -> int:
+    """Character by character."""
+    depth = deepest = 0
+    inside = skip = False
+    for character in text:
+        if skip:
+            skip = False
+        elif inside:
+            skip = character == "\\"
+            inside = character != '"'
+        elif character == '"':
+            inside = True
+        else:
+            depth += (character in "[{") - (character in "]}")
+            deepest = max(deepest, depth)
+    return deepest
+
+
 @given(json_values)
 def test_a_stranger_among_the_keys_is_passed_over_or_refused(value: object) -> None:
     data = json.dumps({"user": "alice", "stranger": value}).encode()

@@ -1,0 +1,49 @@
+"""Two people at ``ocm chat`` on two hosts, while datagrams are cut off and come back: what they see.
+
+Part of ``make campaign``, as ``test_networks.py`` is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import ocm_command, seat
+from tests.real.machines import ServerProgram
+from tests.real.networks import SERVER_HOST, can_make_networks, two_hosts
+
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(not can_make_networks(), reason="needs root, iproute2 and /dev/net/tun"),
+]
+
+
+@pytest.mark.timeout(120)
+async def test_people_read_which_way_their_messages_go_and_miss_none(tmp_path: Path) -> None:
+    async with (
+        two_hosts(tmp_path) as network,
+        ServerProgram(tmp_path / "server", host=SERVER_HOST, within=network.at_server) as server,
+        ocm_command(*seat(server.url, "aiko", create=True), within=network.at_server) as aiko,
+    ):
+        await aiko.expect("Encrypted between you and the server")
+        async with ocm_command(*seat(server.url, "bob"), within=network.at_client) as bob:
+            bob.type("by which way", "/status")
+            assert await aiko.expect("bob: ") == "bob: by which way"
+            await bob.expect("* Messages travel by UDP.")
+            await network.be("udp off")
+            bob.type("is this")
+            assert await aiko.expect("bob: ") == "bob: is this"
+            await bob.expect("* Messages travel over the TLS connection; UDP does not get through just now.")
+            aiko.type("by the other one")
+            await bob.expect("aiko: by the other one")
+            await network.be("udp on")
+            async with asyncio.timeout(60):
+                while await bob.expect("* Messages travel ") != "* Messages travel by UDP.":
+                    await asyncio.sleep(0.5)
+                    bob.type("/status")
+            bob.type("and back", "/leave")
+            assert await aiko.expect("bob: ") == "bob: and back"
+            await bob.expect("* You have left.")
+            assert not [line for line in bob.seen if "lost" in line or "missing" in line]
