@@ -52,10 +52,12 @@ class Pulse:
             self._unanswered = True
             self._due_s = min(self._due_s, now_s + UNANSWERED_S)
 
-    def wait(self, *, now_s: float) -> None:
-        """Note that somebody waits for what comes: ask at once, unless it was asked already."""
+    def wait(self, *, now_s: float) -> bool:
+        """Note that somebody waits for what comes; return whether to ask at once: it was not asked yet."""
         if self._next is Beat.PING:
             self.ask(now_s=now_s)
+            return self.beat(now_s=now_s) is Beat.PING
+        return False
 
     def ask(self, *, now_s: float) -> None:
         """Ask at once, and again if it was asked before: the machine slept, or its network changed."""
