@@ -746,6 +746,13 @@ def test_who_has_another_address_shows_it_and_asks_after_tls(is_up: bool) -> Non
     assert client.records_to_send(space=1, now_s=session.now_s) == [write_frame(Ping())]
 
 
+def test_only_a_client_asks_after_tls_where_something_is_awaited() -> None:
+    session = Session()
+    for side, asked in ((session.client, [write_frame(Ping())]), (session.server, [])):
+        side.channel.await_stream(now_s=session.now_s)
+        assert side.channel.records_to_send(space=1, now_s=session.now_s) == asked
+
+
 def test_a_sleep_of_hours_in_the_middle_of_a_suspicion_is_not_the_end() -> None:
     session = Session()
     session.up()
