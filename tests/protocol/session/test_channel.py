@@ -925,7 +925,7 @@ def test_nothing_of_a_channel_shows_what_it_carries() -> None:
 def test_a_server_asks_for_no_sign_of_life_over_tls() -> None:
     session = Session()
     channel = session.server.channel
-    channel.say_stream(now_s=0.0)
+    channel.await_stream(now_s=0.0)
     channel.hear_stream(now_s=0.0)
     assert channel.next_timeout_s() is None
     assert not channel.handle_timeout(now_s=1000.0)
