@@ -31,6 +31,9 @@ _PLANTED: Final = Path(__file__).with_name("planted")
 """Holds the ``sitecustomize.py`` that marks the secrets of programs."""
 
 
+needs_unmarked = pytest.mark.skipif(VARIABLE in os.environ, reason="it draws what is not marked, or prints marks")
+
+
 def traces(text: str) -> list[str]:
     """Return what of secrets is to be seen in a text, spelled in any of these ways."""
     spelled = {MARK.hex(), MARK.hex().upper(), repr(MARK)[2:-1], MARK.decode("utf-8", "replace"), _KEY}

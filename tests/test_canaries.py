@@ -121,6 +121,7 @@ def test_the_search_of_the_suite_counts_what_it_finds() -> None:
     assert len(search.hits) == 4
 
 
+@canaries.needs_unmarked
 def test_programs_that_the_suite_starts_mark_their_secrets() -> None:
     planted = Path(__file__).with_name("planted")
     command = [

@@ -18,6 +18,7 @@ UDP_PORT: Final = 9001
 MODERN: Final = "tcrps"
 CLASSIC: Final = "tcrp"
 _FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
+_CONTROL: Final = re.compile("[\0-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def parse_url(text: str) -> ServerUrl:
     Raises ``LocalProtocolError`` that says what is wrong with it.
     """
     text = text.strip()
-    if any(char < " " or char == "\x7f" for char in text):  # urlsplit passes over some of them
+    if _CONTROL.search(text):  # urlsplit passes over some of them
         raise LocalProtocolError("a server address has no control characters")
     if "://" not in text:
         text = f"{MODERN}://{text}"

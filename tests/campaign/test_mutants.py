@@ -7,19 +7,24 @@ from functools import partial
 
 import pytest
 
-from ocm.protocol.agent import AgentRoom
+from ocm.protocol.agent import AgentRoom, Session
 from ocm.protocol.agent.memos import Memos
+from ocm.protocol.agent.succession import Succession
 from ocm.protocol.entry import KeptMember, KeptRoom
 from ocm.protocol.events import Message as EntryMessage
 from ocm.protocol.hub import Turn
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.link.modern import ModernLink
+from ocm.protocol.link.modern_session import ModernSession
 from ocm.protocol.memory import Memo
 from ocm.protocol.reception import Reception
+from ocm.protocol.session.channel import Channel
 from ocm.protocol.session.lane import Lane, Load
 from ocm.protocol.session.publishing import Intake, Publisher
+from ocm.protocol.session.pulse import Pulse
 from ocm.protocol.session.receiving import Receiver
 from ocm.protocol.wire.frames import Message, Received
+from tests.campaign import test_named as named
 from tests.campaign.deliveries import TERRIBLE, deliver
 from tests.campaign.scenarios import play
 from tests.campaign.world import SERVER, Pipe, Server, World
@@ -143,6 +148,43 @@ def forgets_what_a_full_disk_did_not_take(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Memos, "take_back", planted)
 
 
+def moves_a_seat_before_its_client_knows(patch: pytest.MonkeyPatch) -> None:
+    seat = ModernSession.seat
+
+    def planted(self: ModernSession, link: ModernLink, *, last: int, lowest_id: int) -> tuple[int, int]:
+        if link.carrier is not None:
+            link.carrier.unseat(link)
+        return seat(self, link, last=last, lowest_id=lowest_id)
+
+    patch.setattr(ModernSession, "seat", planted)
+
+
+def drops_the_former_session_at_once(patch: pytest.MonkeyPatch) -> None:
+    succeed = Succession.succeed
+
+    def planted(self: Succession, session: Session, *, goes_on: bool) -> bool:
+        return succeed(self, session, goes_on=False)
+
+    patch.setattr(Succession, "succeed", planted)
+
+
+def misses_nothing(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: AgentRoom, *, now_s: float) -> bool:
+        return False
+
+    patch.setattr(AgentRoom, "misses", planted)
+
+
+def waits_for_the_connection_to_die(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pulse, "is_late", False)
+
+
+def hears_of_no_move(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: Channel, *, now_s: float) -> None: ...
+
+    patch.setattr(Channel, "moved", planted)
+
+
 FOUND_BY_STORIES: list[Plant] = [
     acknowledges_before_commit,
     loses_the_dedupe_mark,
@@ -164,6 +206,26 @@ def test_the_stories_find(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_deliveries_find(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     assert deliveries_find()
+
+
+FOUND_BY_NAME: list[tuple[Plant, Callable[[], None]]] = [
+    (moves_a_seat_before_its_client_knows, named.test_a_seat_that_is_promised_and_never_heard_of_costs_no_time),
+    (drops_the_former_session_at_once, named.test_a_seat_that_is_promised_and_never_heard_of_costs_no_time),
+    (misses_nothing, named.test_what_is_too_large_for_a_datagram_comes_though_its_connection_seems_to_be_there),
+    (
+        waits_for_the_connection_to_die,
+        named.test_what_is_too_large_for_a_datagram_comes_though_its_connection_seems_to_be_there,
+    ),
+    (hears_of_no_move, named.test_who_only_listens_and_moves_is_found),
+]
+
+
+@pytest.mark.parametrize(("plant", "check"), FOUND_BY_NAME, ids=lambda found: found.__name__)
+def test_a_named_case_finds(plant: Plant, check: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    check()
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
 
 
 @pytest.mark.parametrize("plant", [None, resends_no_received], ids=["nothing", "resends_no_received"])

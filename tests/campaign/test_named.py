@@ -424,9 +424,10 @@ def test_what_is_too_large_for_a_datagram_comes_though_its_connection_seems_to_b
 def test_a_seat_that_is_promised_and_never_heard_of_costs_no_time() -> None:
     """TLS says nothing any more when JOIN.2 is on its way: the former session goes on in datagrams."""
     stage = Stage()
+    before = stage.world.server.sessions
     for pipe in stage.bob.pipes():
         pipe.break_up()
-    while not any(session.promised for session in stage.world.server.sessions):
+    while not any(new.promised or new.links for new in stage.world.server.sessions if new not in before):
         stage.pass_s(0.0001)
     stage.world.move("bob", told=False)
     stage.aiko.post("are you there")
@@ -435,6 +436,18 @@ def test_a_seat_that_is_promised_and_never_heard_of_costs_no_time() -> None:
     assert "are you there" in heard(stage.bob)
     assert "I am" in heard(stage.aiko)
     stage.pass_s(10.0)
+    stage.checks.finish()
+
+
+def test_who_only_listens_and_moves_is_found() -> None:
+    """Nobody else can know of it: its client sees that the machine has another address, and shows it."""
+    stage = Stage()
+    for number in range(3):
+        stage.world.move("bob", told=False, noticed=True)
+        stage.pass_s(1.0)
+        stage.aiko.post(f"{number}")
+        stage.pass_s(1.0)
+        assert heard(stage.bob)[-1:] == [f"{number}"]
     stage.checks.finish()
 
 

@@ -79,12 +79,14 @@ class Person:
     lost_s: float | None = None
     mark: int = 0
     first_form: Form | None = None
+    asked: list[tuple[Form, Address]] = field(default_factory=list[tuple[Form, Address]])
+    """Doors that it asked for and does not have yet: the form, and where it was then."""
     shown: bytes = b""
     """Its token, unless the server was started anew since it last said it."""
 
 
 Step: TypeAlias = tuple[str, Kind | str, Person | None, str | Policy]
-"""Room, kind, whom it is about (None: the server), text, reason, policy or form."""
+"""Room, kind, whom it is about (None: the server), text, reason or policy."""
 
 
 @dataclass
@@ -151,8 +153,8 @@ class Model:
         if who and (kind is REFUSED or (kind is Kind.TEXT and not who.form)):
             who.mark += 1
         if who and kind is MOVED:
-            who.form = who.first_form = Form(text)
-            who.bound, who.shown = False, who.token
+            who.form, who.address = who.asked.pop(0)
+            who.first_form, who.bound, who.shown = who.form, False, who.token
         if isinstance(text, Policy):
             self.policies[room], self.rooms[room], self.seqs[room] = text, [], 0
         if not isinstance(kind, Kind):
@@ -344,7 +346,8 @@ class HubMachine(RuleBasedStateMachine):
             assert turn is None
         else:
             assert isinstance(turn, Turn)
-            self.model.waiting.append((person.room, MOVED, person, form.value))
+            self.model.waiting.append((person.room, MOVED, person, ""))
+            person.asked.append((form, person.address))
             self.moving.append(link)
             self.submit(turn, at)
 
@@ -404,7 +407,7 @@ class HubMachine(RuleBasedStateMachine):
         """All that was not written is gone, and everybody's connection with it."""
         self.model.waiting.clear()
         self.batches.clear()
-        self.moving.clear()
+        self.forget_moves()
         self.hub, self.door = self.hub_class(LIMITS), self.door_class()
         for person in self.everybody:
             person.link.member = None
@@ -457,7 +460,7 @@ class HubMachine(RuleBasedStateMachine):
         arriving = [who for room in "abc" for who in self.model.about(room, Kind.JOIN) if who is not None]
         turned_away = self.hub.failed(healthy[0].up_to)
         assert set(turned_away) == {*(person.link for person in arriving), *self.moving}
-        self.moving.clear()
+        self.forget_moves()
         assert all(link.member is None for link in turned_away)
         self.model.waiting.clear()
         self.batches = healthy[1:]
@@ -566,6 +569,11 @@ class HubMachine(RuleBasedStateMachine):
             if person.token in tokens and person.link.member is not None:
                 person.shown = person.token
         return intents
+
+    def forget_moves(self) -> None:
+        self.moving.clear()
+        for person in self.everybody:
+            person.asked.clear()
 
     def dropped(self) -> int:
         counters = self.door.counters

@@ -124,7 +124,9 @@ class _Scene:
 
 
 @asynccontextmanager
-async def _scene(folder: Path, *changes: str, rate: float = 20.0) -> AsyncGenerator[_Scene]:
+async def _scene(
+    folder: Path, *changes: str, rate: float = 20.0, far_says: int | None = None
+) -> AsyncGenerator[_Scene]:
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(two_hosts(folder))
         for change in changes:
@@ -135,7 +137,8 @@ async def _scene(folder: Path, *changes: str, rate: float = 20.0) -> AsyncGenera
         near = member(server, "near", "--create", *arguments, folder=folder, within=network.at_server)
         await stack.enter_async_context(near)
         await near.event("entered")
-        far = member(server, "far", *arguments, folder=folder, within=network.at_client)
+        count = () if far_says is None else ("--count", str(far_says))
+        far = member(server, "far", *arguments, *count, folder=folder, within=network.at_client)
         await stack.enter_async_context(far)
         await far.event("entered")
         yield _Scene(network, near, far)
@@ -168,6 +171,17 @@ async def roam(folder: Path, *, seconds: float, every_s: float = 2.0) -> Travels
             await asyncio.sleep(every_s)
             scene.network.move()
         return await scene.finish({"moves": int(seconds / every_s)}, _LIVE)
+
+
+async def listen_and_roam(folder: Path, *, moves: int = 5, every_s: float = 5.0) -> Travels:
+    """Change the address of a client that says nothing: nobody but itself can know."""
+    async with _scene(folder, far_says=1) as scene:
+        await _until_udp(scene.far)
+        for _ in range(moves):
+            await asyncio.sleep(every_s)
+            scene.network.move()
+        await asyncio.sleep(every_s)
+        return await scene.finish({"moves": moves}, _LIVE)
 
 
 async def blocked_from_the_start(folder: Path) -> Travels:

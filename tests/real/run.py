@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 from tests.real.disks import fill_client_disks, fill_server_disks
 from tests.real.kills import kill_clients, kill_servers, percentile
-from tests.real.networks import Travels, blocked_from_the_start, cut_and_back, roam
+from tests.real.networks import Travels, blocked_from_the_start, cut_and_back, listen_and_roam, roam
 
 Figures: TypeAlias = dict[str, object]
 BACK_MAX_S: Final = 2.0
@@ -48,6 +48,7 @@ async def networks(folder: Path, count: int) -> Figures:
     figures: Figures = {}
     scenes: dict[str, Callable[[Path], Awaitable[Travels]]] = {
         "roaming": lambda where: roam(where, seconds=60.0 * count),
+        "listening": listen_and_roam,
         "blocked": blocked_from_the_start,
         "cut": cut_and_back,
     }

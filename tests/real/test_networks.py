@@ -18,6 +18,7 @@ from tests.real.networks import (
     blocked_from_the_start,
     can_make_networks,
     cut_and_back,
+    listen_and_roam,
     roam,
 )
 
@@ -30,6 +31,11 @@ pytestmark = [
 async def test_an_address_that_changes_every_two_seconds_for_a_minute(tmp_path: Path) -> None:
     travels = await roam(tmp_path, seconds=60)
     assert travels.figures["moves"] == 30
+
+
+async def test_who_only_listens_is_found_at_each_new_address(tmp_path: Path) -> None:
+    travels = await listen_and_roam(tmp_path)
+    assert travels.figures["moves"] == 5
 
 
 async def test_no_datagram_gets_through_from_the_start(tmp_path: Path) -> None:

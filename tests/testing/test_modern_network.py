@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ocm.bench.simulate import Talk
 from ocm.testing import Network
+from tests.canaries import needs_unmarked
 
 ROOT = Path(__file__).parents[2]
 URL = "tcrps://[::1]:0"
@@ -42,6 +43,7 @@ def test_the_same_seed_gives_the_same_timeline_and_another_another() -> None:
     assert one.network.timeline.digest() != third.network.timeline.digest()
 
 
+@needs_unmarked
 def test_the_same_seed_gives_the_same_timeline_in_every_process() -> None:
     digests = {
         subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from ocm.testing import Happening, Network, StreamTimes, Timeline
 from ocm.testing.network import EPOCH_S
 from ocm.transport.base import Batch, Stream, StreamHandler
 from ocm.transport.memory import MemoryNetwork
-from tests import canaries
+from tests.canaries import needs_unmarked
 
 ROOT = Path(__file__).parents[2]
 
@@ -380,7 +379,7 @@ def test_bare_streams_and_datagrams_give_the_same_timeline_on_every_machine_and_
     assert network.timeline.digest() == "049af6e5430de4236935ca60ffca698d2b9742360c2b03f85bdc09d3312b8215"
 
 
-@pytest.mark.skipif(canaries.VARIABLE in os.environ, reason="the others would draw what is not marked")
+@needs_unmarked
 def test_the_same_seed_gives_the_same_timeline_in_every_process() -> None:
     program = (
         "from tests.testing.test_network import crowd, crowded; network = crowded(7)\n"

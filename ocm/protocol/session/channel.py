@@ -252,10 +252,8 @@ class Channel:
 
     def await_stream(self, *, now_s: float) -> None:
         """Note that somebody waits for something that comes over the TLS connection alone: an answer, say."""
-        if self._pulse is not None:
-            self._pulse.wait(now_s=now_s)
-            if self._pulse.beat(now_s=now_s) is Beat.PING:
-                self._urgent.append(_PING)
+        if self._pulse is not None and self._pulse.wait(now_s=now_s):
+            self._urgent.append(_PING)
 
     def stream_lost(self, *, now_s: float) -> None:
         """Hear that the TLS connection is gone: the session lives on datagrams, if it can."""

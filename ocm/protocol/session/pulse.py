@@ -8,7 +8,7 @@ comes for 5 it gives this one up: an answer that is only late costs nothing, and
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, assert_never
 
 SILENCE_S: Final = 15.0
 UNANSWERED_S: Final = 1.0
@@ -52,10 +52,12 @@ class Pulse:
             self._unanswered = True
             self._due_s = min(self._due_s, now_s + UNANSWERED_S)
 
-    def wait(self, *, now_s: float) -> None:
-        """Note that somebody waits for what comes: ask at once, unless it was asked already."""
+    def wait(self, *, now_s: float) -> bool:
+        """Note that somebody waits for what comes; return whether to ask at once: it was not asked yet."""
         if self._next is Beat.PING:
             self.ask(now_s=now_s)
+            return self.beat(now_s=now_s) is Beat.PING
+        return False
 
     def ask(self, *, now_s: float) -> None:
         """Ask at once, and again if it was asked before: the machine slept, or its network changed."""
@@ -78,4 +80,6 @@ class Pulse:
                 self._next, self._due_s = Beat.DEAD, now_s + PONG_S - self._late_s
             case Beat.DEAD:
                 self._due_s = None
+            case _:
+                assert_never(beat)
         return beat

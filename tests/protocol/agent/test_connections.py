@@ -358,14 +358,15 @@ def test_a_room_that_ends_in_the_former_session_is_over() -> None:
     assert client.agent.connection is Connection.CONNECTED
 
 
-def test_a_closed_client_says_goodbye_in_both_sessions() -> None:
+def test_a_closed_client_says_goodbye_in_all_sessions() -> None:
     client = Client()
     old, new = pass_on(client)
+    coming = client.open()
     client.agent.woke(now_s=client.now_s)
     client.agent.moved(now_s=client.now_s)
     client.agent.disown()
     client.agent.close(now_s=client.now_s)
-    for line in (old, new):
+    for line in (old, new, coming):
         line.listen()
         assert line.session.closing is CloseCode.BYE
 

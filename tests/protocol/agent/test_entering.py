@@ -510,3 +510,12 @@ def test_a_room_is_entered_once_and_one_that_was_not_is_none() -> None:
     client.agent.close(now_s=client.now_s)
     client.enter("too late")
     assert client.agent.next_dial_s() is None
+
+
+def test_who_leaves_before_it_asked_is_out_at_once() -> None:
+    client = Client()
+    client.enter()
+    client.agent.leave(ROOM, now_s=client.now_s)
+    assert client.happened(Ended) == [Ended(ROOM, None)]
+    client.agent.leave(ROOM, now_s=client.now_s)
+    assert client.happened(Ended) == []

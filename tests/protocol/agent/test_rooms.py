@@ -696,6 +696,34 @@ def test_the_machine_of_a_room_that_has_no_seat_sends_nothing() -> None:
     assert room.next_load(now_s=client.now_s) is None
 
 
+def test_a_room_says_whether_there_is_anything_to_read() -> None:
+    client = Client(limits=Limits(events_max=1))
+    line = client.sit()
+    client.read()
+    assert not client.room.is_readable
+    line.say_frames(text(11))
+    assert client.room.is_readable
+    client.read()
+    assert not client.room.is_readable
+    client.post()
+    client.post()
+    client.store()
+    line.say_frames(yes(1, 12), yes(2, 13))  # the second is told as missed
+    client.agent.read(ROOM, now_s=client.now_s)
+    assert client.room.is_readable
+    assert client.read() == [Gap(1)]
+    assert not client.room.is_readable
+
+
+def test_a_room_ends_once() -> None:
+    client = Client()
+    client.sit()
+    client.room.end(RoomClosed(Reason.GONE))
+    client.room.end(Removed(Reason.KICKED))
+    assert client.room.over == RoomClosed(Reason.GONE)
+    assert client.read() == [RoomClosed(Reason.GONE)]
+
+
 # --- what does not come -------------------------------------------------------------------------------------
 
 

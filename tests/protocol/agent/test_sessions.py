@@ -334,3 +334,29 @@ def test_no_secret_of_a_session_shows() -> None:
     assert line.channel is not None
     assert line.channel.whereabouts.current is not None
     assert line.channel.whereabouts.current != SERVER
+
+
+def test_an_agent_says_whether_there_is_anything_to_store_or_to_tell() -> None:
+    client = Client()
+    assert not client.agent.has_news
+    client.sit()
+    assert client.agent.has_news
+    client.store()
+    client.agent.events()
+    assert not client.agent.has_news
+    client.post()
+    assert client.agent.has_news
+
+
+def test_an_agent_that_was_disowned_seals_nothing_on_any_connection() -> None:
+    client = Client()
+    line = client.connect_by_datagram()
+    assert line.session.channel is not None
+    assert not line.session.channel.lane.is_blocked
+    client.agent.disown()
+    assert line.session.channel.lane.is_blocked
+    dialling = Client()
+    dialling.agent.disown()
+    early = dialling.open()
+    dialling.agent.disown()  # it has no keys yet
+    assert early.session.channel is None

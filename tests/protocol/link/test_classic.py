@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -23,6 +24,7 @@ from ocm.protocol.link.classic import (
     OcmForm,
     PlainForm,
     ReferenceForm,
+    make_token,
     restore_link,
     slowed,
     text_size_max,
@@ -476,3 +478,27 @@ def test_a_door_that_was_not_recalled_can_be_forgotten() -> None:
     door = ClassicDoor(restored={b"one": one, b"other": other})
     door.forget(one)
     assert door.restored == {b"other": other}
+
+
+# --- tokens -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "token"),
+    [
+        (Form.OCM, bytes(range(32)).hex().encode()),
+        (Form.PLAIN, bytes(range(16)).hex().encode()),
+        (Form.REFERENCE, b"00010203-0405-4607-8809-0a0b0c0d0e0f"),
+    ],
+)
+def test_a_token_is_spelled_as_the_form_spells_it(form: Form, token: bytes) -> None:
+    assert make_token(form, lambda size: bytes(range(size))) == token
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_token_of_the_reference_form_is_a_random_uuid(drawn: bytes) -> None:
+    token = make_token(Form.REFERENCE, lambda _: drawn)
+    made = uuid.UUID(token.decode())
+    assert (made.version, made.variant, len(token)) == (4, uuid.RFC_4122, REFERENCE_TOKEN_SIZE)
+    kept = ~(0xF000 << 64 | 0xC000 << 48)
+    assert made.int & kept == int.from_bytes(drawn, "big") & kept, "all other bits are the random ones"

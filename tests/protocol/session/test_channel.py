@@ -746,6 +746,13 @@ def test_who_has_another_address_shows_it_and_asks_after_tls(is_up: bool) -> Non
     assert client.records_to_send(space=1, now_s=session.now_s) == [write_frame(Ping())]
 
 
+def test_only_a_client_asks_after_tls_where_something_is_awaited() -> None:
+    session = Session()
+    for side, asked in ((session.client, [write_frame(Ping())]), (session.server, [])):
+        side.channel.await_stream(now_s=session.now_s)
+        assert side.channel.records_to_send(space=1, now_s=session.now_s) == asked
+
+
 def test_a_sleep_of_hours_in_the_middle_of_a_suspicion_is_not_the_end() -> None:
     session = Session()
     session.up()
@@ -913,3 +920,13 @@ def test_nothing_of_a_channel_shows_what_it_carries() -> None:
     shown = f"{session.client.channel!r} {session.client.channel.lane!r} {session.client.channel.path!r}"
     assert "ssss" not in shown
     assert "\\x00" not in shown
+
+
+def test_a_server_asks_for_no_sign_of_life_over_tls() -> None:
+    session = Session()
+    channel = session.server.channel
+    channel.await_stream(now_s=0.0)
+    channel.hear_stream(now_s=0.0)
+    assert channel.next_timeout_s() is None
+    assert not channel.handle_timeout(now_s=1000.0)
+    assert channel.records_to_send(space=65_536, now_s=1000.0) == []

@@ -44,15 +44,16 @@ def test_a_second_after_something_that_nothing_came_back_for_it_asks() -> None:
 
 def test_where_somebody_waits_it_asks_at_once_and_once() -> None:
     pulse = Pulse(now_s=100.0)
-    pulse.wait(now_s=103.0)
-    assert pulse.beat(now_s=103.0) is Beat.PING
-    pulse.wait(now_s=104.0)
-    assert pulse.beat(now_s=104.0) is None
+    assert pulse.wait(now_s=103.0)
+    assert not pulse.wait(now_s=104.0)
     assert pulse.next_timeout_s() == 103.0 + LATE_S
-    pulse.hear(now_s=104.1)
+    assert not pulse.wait(now_s=104.5), "what is due stays due"
+    assert pulse.beat(now_s=104.5) is Beat.LATE
+    assert not pulse.wait(now_s=108.0)
+    assert pulse.beat(now_s=108.0) is Beat.DEAD
+    pulse.hear(now_s=108.1)
     assert not pulse.is_late
-    pulse.wait(now_s=104.2)
-    assert pulse.beat(now_s=104.2) is Beat.PING
+    assert pulse.wait(now_s=108.2)
 
 
 def test_what_was_sent_near_the_end_of_a_silence_puts_nothing_off() -> None:
