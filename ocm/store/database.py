@@ -24,7 +24,11 @@ T = TypeVar("T")
 
 Connect: TypeAlias = Callable[[Path], sqlite3.Connection]
 
+WAL_PAGES: Final = 256
+"""Pages written ahead before they go into the file: 1 MiB. SQLite's own 4 MiB can fill a small disk that the file, of
+90 KiB, would not, and then there is no room left to empty it."""
 _PRAGMAS: Final = (
+    f"PRAGMA wal_autocheckpoint = {WAL_PAGES}",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: else it says "written" while it is in the disk's own memory
     "PRAGMA checkpoint_fullfsync = ON",

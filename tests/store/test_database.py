@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocm.store.database import Database
+from ocm.store.database import WAL_PAGES, Database
 from ocm.store.schema import FAULTS, Schema
 from tests.store.faults import Disk, disk_error
 
@@ -259,6 +259,14 @@ def test_what_was_said_to_have_failed_and_is_there_ends_all_writing(path: Path) 
     with dictionary(path) as again:
         again.write(add("three"))
         assert words(again) == ["one", "two", "three"]
+
+
+def test_what_is_written_ahead_goes_into_the_file_before_it_fills_a_small_disk(path: Path) -> None:
+    ahead = path.with_name(path.name + "-wal")
+    with dictionary(path) as database:
+        for number in range(2 * WAL_PAGES):
+            database.write(add(f"word {number}"))
+            assert ahead.stat().st_size < 1.1 * 4096 * WAL_PAGES
 
 
 def test_a_full_disk_leaves_no_doubt_about_what_is_in_the_file(path: Path) -> None:
