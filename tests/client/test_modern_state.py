@@ -224,6 +224,7 @@ async def test_who_was_removed_and_could_not_hear_so_before_the_server_went_hear
         network.heal("ben")
         async with ocm.serve(where, data_dir=tmp_path):
             assert (await rest(room))[-1] == ocm.Removed(ocm.Reason.KICKED)
+            await until(lambda: hosted.connection is ocm.Connection.CONNECTED)
             assert await hosted.fetch_members() == ("aiko",)
 
 

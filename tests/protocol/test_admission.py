@@ -123,7 +123,9 @@ def test_who_got_a_seat_is_not_abandoned() -> None:
 def test_failed_joins_are_answered_late_after_ten_and_until_they_are_forgotten() -> None:
     admission = Admission(Limits())
     visit = enter(admission, host(1))
+    assert admission.join_delay_s(visit, now_s=0.0) == 0.0
     assert [admission.fail_join(visit, now_s=float(number)) for number in range(12)] == [0.0] * 10 + [2.0] * 2
+    assert admission.join_delay_s(visit, now_s=12.0) == 2.0, "whatever comes of it"
     neighbour, stranger = enter(admission, host(1)), enter(admission, host(2))
     assert admission.fail_join(neighbour, now_s=120.0) == 2.0
     assert admission.fail_join(stranger, now_s=120.0) == 0.0

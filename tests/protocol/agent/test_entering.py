@@ -519,3 +519,13 @@ def test_who_leaves_before_it_asked_is_out_at_once() -> None:
     assert client.happened(Ended) == [Ended(ROOM, None)]
     client.agent.leave(ROOM, now_s=client.now_s)
     assert client.happened(Ended) == []
+
+
+def test_who_leaves_while_it_waits_for_an_answer_that_is_lost_with_the_connection_is_out() -> None:
+    client = Client()
+    client.enter()
+    line = client.connect()
+    client.agent.leave(ROOM, now_s=client.now_s)
+    assert client.happened(Ended) == []
+    line.lose()
+    assert client.happened(Ended) == [Ended(ROOM, None)]

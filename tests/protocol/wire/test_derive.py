@@ -193,3 +193,15 @@ def test_a_field_of_256_bytes_does_not_fit_a_size_of_one() -> None:
         write_datagram(bytes(256), b"", b"")
     with pytest.raises(LocalProtocolError, match="datagram"):
         write_datagram(b"", bytes(256), b"")
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2,), (3,), (8,), (2, 4), (1, 8), (3, 2)])
+def test_integers_behind_a_field_of_open_length_are_looked_for(sizes: tuple[int, ...]) -> None:
+    numbers = [UInt(f"number_{place}", size) for place, size in enumerate(sizes)]
+    layout = Layout("Thing", SizeOf("size", "body"), Sized("body", "size"), *numbers)
+    read = derive_reader(layout)
+    values = (b"abc", *range(len(sizes)))
+    whole = layout.build(*values)
+    assert read(whole) == values
+    for end in range(len(whole)):
+        assert read(whole[:end]) is None
