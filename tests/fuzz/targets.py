@@ -758,7 +758,7 @@ _ALL: Final = (
     Target(
         url,
         10_000_000,
-        160,
+        120,
         (
             b"tcrps://[fe80::1%25eth0]:12345/%E9%83%A8%E5%B1%8B#fp=" + b"0123456789abcdef" * 4,
             b"host.example:1/r#FP=" + b"0123456789ABCDEF" * 4,
