@@ -95,9 +95,9 @@ def network_key(address: Address) -> bytes:
 
 
 def split_address(address: Address) -> tuple[str, int]:
-    """Return the host as text (with ``%scope`` where there is one) and the port."""
+    """Return the host as text (with ``%scope`` where IPv6 has one) and the port."""
     ip = ipaddress.ip_address(ip_of(address))
-    scope = int.from_bytes(address[22:26], sys.byteorder)
+    scope = int.from_bytes(address[22:26], sys.byteorder) if ip.version == 6 else 0
     return (f"{ip}%{scope}" if scope else str(ip)), port_of(address)
 
 

@@ -717,7 +717,15 @@ _ALL: Final = (
     Target(record_payload, 10_000_000, 400, _SPOKEN_PAYLOADS),
     Target(record_object, 10_000_000, 40, tuple(bytes([number]) for number in range(len(SPOKEN)))),
     Target(profile, 10_000_000, 48, (b"\x16\x03\x01\x02\x00\x01", classic.OCM_CREATE[:32])),
-    Target(door_memo, 10_000_000, 64, (b"1\0" + bytes(32 + V4_SIZE), b"1\2" + bytes(32 + V6_SIZE), b"2" + bytes(16))),
+    Target(
+        door_memo,
+        10_000_000,
+        64,
+        (
+            *(b"1\0" + bytes(32 + V4_SIZE), b"1\2" + bytes(32 + V6_SIZE), b"2" + bytes(16)),
+            b"1\0" + bytes(48) + b"\xff\xff" + bytes(4) + b"r\0\0\0",  # found by fuzzing: IPv4 with a scope
+        ),
+    ),
     Target(certificate, 1_000_000, 600, (DER,)),
     Target(construct_header, 1_000_000, 48),
     Target(construct_datagram, 1_000_000, 600),
@@ -758,7 +766,7 @@ _ALL: Final = (
     Target(
         url,
         10_000_000,
-        160,
+        120,
         (
             b"tcrps://[fe80::1%25eth0]:12345/%E9%83%A8%E5%B1%8B#fp=" + b"0123456789abcdef" * 4,
             b"host.example:1/r#FP=" + b"0123456789ABCDEF" * 4,

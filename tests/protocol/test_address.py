@@ -6,7 +6,7 @@ import ipaddress
 import sys
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ocm.errors import LocalProtocolError
@@ -54,9 +54,10 @@ def test_an_ipv6_address_is_the_tail_of_a_sockaddr(ip: ipaddress.IPv6Address, po
     assert make_address(*split_address(address)) == address
 
 
-@given(v4, ports)
-def test_ipv4_in_ipv6_clothes_is_the_same_host(ip: ipaddress.IPv4Address, port: int) -> None:
-    plain, mapped = make_address(str(ip), port), make_address(f"::ffff:{ip}", port)
+@given(v4, ports, st.integers(0, 2**32 - 1))
+@example(ipaddress.IPv4Address("10.0.0.1"), 1, 114)  # found by fuzzing: 10.0.0.1%114, which is no address
+def test_ipv4_in_ipv6_clothes_is_the_same_host(ip: ipaddress.IPv4Address, port: int, scope: int) -> None:
+    plain, mapped = make_address(str(ip), port), make_address(f"::ffff:{ip}%{scope}", port)
     assert len(mapped) == V6_SIZE
     for view in (ip_of, is_loopback, host_key, network_key, split_address, address_text):
         assert view(mapped) == view(plain)
