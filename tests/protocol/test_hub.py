@@ -11,7 +11,21 @@ from hypothesis import strategies as st
 
 from ocm.protocol.address import Address, make_address
 from ocm.protocol.control.packets import Form
-from ocm.protocol.entry import CLASSIC_POLICY, Entry, KeptRoom, Kind, Moved, Opened, Reason, Record, Refusal, Refused
+from ocm.protocol.entry import (
+    CLASSIC_POLICY,
+    Access,
+    Entry,
+    KeptRoom,
+    Kind,
+    Lifetime,
+    Moved,
+    Opened,
+    Policy,
+    Reason,
+    Record,
+    Refusal,
+    Refused,
+)
 from ocm.protocol.hub import (
     Delivery,
     Farewell,
@@ -107,6 +121,15 @@ class Driver:
             return turn
         self.links[user] = link
         return self.note(turn)
+
+    def found(self, user: str, lifetime: Lifetime) -> None:
+        """Make a room that ends otherwise than with its host."""
+        link = self.links[user] = FakeLink(CountedForm("plain", self.calls))
+        policy = Policy(Access.MIXED, lifetime)
+        turn = self.hub.create(link, room="a", user=user, now_s=self.now_s, policy=policy)
+        assert isinstance(turn, Turn)
+        self.note(turn)
+        self.commit()
 
     def seat(self, *users: str, room: str = "a") -> None:
         for user in users:
@@ -513,6 +536,30 @@ def test_who_expires_while_leaving_leaves_once() -> None:
     driver.member("alice").hear(5.0)
     driver.leave("bob")
     assert driver.expire(10.0).records == []
+
+
+def test_who_becomes_the_host_while_away_has_its_time_anew() -> None:
+    driver = Driver(Hub(Limits(idle_timeout_s=100.0, lost_timeout_s=5.0)))
+    driver.found("alice", Lifetime.HAND_OVER)
+    driver.seat("bob")
+    driver.hub.lose(driver.member("bob"), now_s=0.0)
+    driver.now_s = 4.0
+    driver.leave("alice")
+    driver.commit()
+    assert driver.expire(8.9).records == []
+    assert len(driver.expire(9.0).records) == 2, "bob goes, and the room with it"
+
+
+def test_a_room_that_persists_stays_though_who_came_next_could_not_be_written_down() -> None:
+    driver = Driver()
+    driver.found("alice", Lifetime.PERSIST)
+    driver.leave("alice")
+    driver.commit()
+    turn = driver.enter("bob")
+    assert isinstance(turn, Turn)
+    driver.fail(turn)
+    assert driver.hub.rooms() == ["a"]
+    assert isinstance(driver.enter("bob"), Turn)
 
 
 def test_timers_of_those_who_are_gone_do_not_pile_up() -> None:
