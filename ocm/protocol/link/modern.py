@@ -288,15 +288,18 @@ class ModernLink:
             self._cursor.receive(received)
             self._carrier.wake(self)
 
-    def next(self) -> Load | None:
-        """Return the next frame to send; it counts as sent. None: there is nothing, or no credit."""
+    def next(self, *, space: int) -> Load | None:
+        """Return what is to be sent next; it counts as sent. None: there is nothing, or no credit.
+
+        Of entries as many go together as ``space`` bytes have room for, and one at least.
+        """
         if self._answers:
             published = self._answers.pop(next(iter(self._answers)))
             return Load(write_frame(published), self, published)
         if self._gaps:
             gap = self._gaps.pop()
             return Load(write_frame(gap), self, gap)
-        return self._next_entry() or self._next_head()
+        return self._next_entries(space) or self._next_head()
 
     def lost(self, load: Load) -> None:
         """Hear that a frame was lost: what is still wanted of it goes again."""
@@ -304,8 +307,9 @@ class ModernLink:
         if cursor is None or carrier is None:
             return
         match load.key:
-            case int() as seq if load.data.startswith(self._prefix):
-                cursor.lose(seq)
+            case range() as seqs if load.data.startswith(self._prefix):
+                for seq in seqs:
+                    cursor.lose(seq)
             case Published() as published if published.room == self._handle:
                 self._answers.setdefault(published.message_id, published)
             case Gap() as gap if gap.room == self._handle and gap.last > cursor.up_to:
@@ -322,7 +326,7 @@ class ModernLink:
 
     # --- helpers ----------------------------------------------------------------------------------------
 
-    def _next_entry(self) -> Load | None:
+    def _next_entries(self, space: int) -> Load | None:
         cursor, log = self._cursor, self.log
         if cursor is None or log is None:
             return None
@@ -330,10 +334,12 @@ class ModernLink:
             if isinstance(what, Gap):
                 cursor.sent(what, 0)
                 return Load(write_frame(what), self, what)
-            tail = log.tail(what)
-            if tail is not None:
-                cursor.sent(what, len(tail))
-                return Load(self._prefix + tail, self, what)
+            cut = log.cut(self._prefix, what, space)
+            if cut is not None:
+                data, count = cut
+                sent = what[:count]
+                cursor.sent(sent, len(data))
+                return Load(data, self, sent, count)
             cursor.forget(log.oldest)
         return None
 

@@ -369,15 +369,15 @@ class ModernSession:
 
     # --- what the channel carries -------------------------------------------------------------------------
 
-    def peek(self, *, now_s: float) -> Load | None:
-        """Return the next frame of the next room, round robin."""
+    def peek(self, *, space: int, now_s: float) -> Load | None:
+        """Return what the next room has to say, round robin; each has its share of ``space``."""
         if self._held is not None or self._unreadable_s is not None:
             return self._held
         ready = self._ready
         while ready:
             link = ready[0]
             try:
-                held = self._held = link.next() if link.carrier is self else None
+                held = self._held = link.next(space=space // len(ready)) if link.carrier is self else None
             except JournalFailed:  # there may be others that can be read, but this one would wait for ever
                 self._unreadable_s = now_s
                 return None
@@ -386,7 +386,7 @@ class ModernSession:
                 continue
             if len(ready) > 1:
                 ready.rotate(-1)
-            if isinstance(held.key, int):
+            if isinstance(held.key, range):
                 self._head_s = now_s + HEAD_AFTER_S
             return held
         return None

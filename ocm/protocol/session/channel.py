@@ -61,8 +61,11 @@ _SILENT: Final = frozenset({Ack, Padding, Close})
 class Traffic(Protocol):
     """What a channel carries: the rooms of one session."""
 
-    def peek(self, *, now_s: float) -> Load | None:
-        """Return the next frame to send, and the same one again until it is taken."""
+    def peek(self, *, space: int, now_s: float) -> Load | None:
+        """Return what is to be sent next, and the same again until it is taken.
+
+        Frames that share a fate may come together, as many as ``space`` bytes have room for, and one at least.
+        """
         ...
 
     def pop(self) -> None:
@@ -482,18 +485,20 @@ class Channel:
     def _gather(self, now_s: float) -> tuple[Load, ...]:
         """Take the frames of one datagram."""
         loads: list[Load] = []
-        space = DATAGRAM_SPACE
+        space, count = DATAGRAM_SPACE, FRAMES_MAX - 1  # an ACK has its place
         traffic, load = self._traffic, self._peek(now_s)
-        while load is not None and (size := len(load.data)) <= space and len(loads) < FRAMES_MAX - 1:
+        while load is not None and len(load.data) <= space and load.frames <= count:
             traffic.pop()
             loads.append(load)
-            space -= size
-            load = traffic.peek(now_s=now_s)  # what is too large for any datagram ends this one, and is put aside then
+            space -= len(load.data)
+            count -= load.frames
+            # what is too large for any datagram ends this one, and is put aside then
+            load = traffic.peek(space=space, now_s=now_s)
         return tuple(loads)
 
     def _peek(self, now_s: float) -> Load | None:
         """Return the next frame that a datagram can hold; larger ones are put aside for TLS."""
-        while (load := self._traffic.peek(now_s=now_s)) is not None:
+        while (load := self._traffic.peek(space=DATAGRAM_SPACE, now_s=now_s)) is not None:
             if len(load.data) <= DATAGRAM_SPACE:
                 return load
             if not self.stream_up:
@@ -513,7 +518,7 @@ class Channel:
             return load
         if self.carries:
             return None
-        waiting = self._traffic.peek(now_s=now_s)
+        waiting = self._traffic.peek(space=DATAGRAM_SPACE, now_s=now_s)
         if waiting is not None:
             self._traffic.pop()
         return waiting

@@ -23,14 +23,16 @@ _LOSS_WEIGHT: Final = 1 / 64
 
 
 class Load(NamedTuple):
-    """A frame on its way."""
+    """Frames on their way, which share one fate."""
 
     data: bytes
-    """The frame, as it is written."""
+    """The frames, as they are written."""
     owner: object
-    """Who sends it, and minds what becomes of it."""
+    """Who sends them, and minds what becomes of them."""
     key: object = None
-    """What the owner knows it by."""
+    """What the owner knows them by."""
+    frames: int = 1
+    """How many frames they are."""
 
 
 class Lane:

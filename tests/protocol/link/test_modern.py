@@ -438,8 +438,8 @@ def test_rooms_of_one_session_take_turns() -> None:
     bob.frames.clear()
     desk.space = 0
     for number in range(1, 5):
-        publish(alice, f"one {number}", first=number, room="one")
-        publish(alice, f"two {number}", first=number, room="two")
+        publish(alice, f"one {number}".ljust(400), first=number, room="one")
+        publish(alice, f"two {number}".ljust(400), first=number, room="two")
     desk.space = 65_536
     desk.reception.stir(bob.session)
     desk.flush()
@@ -503,7 +503,7 @@ def test_what_went_over_tls_goes_again_when_tls_is_lost() -> None:
 
 def frames_of(link: ModernLink) -> list[tuple[Load, Frame]]:
     sent: list[tuple[Load, Frame]] = []
-    while (load := link.next()) is not None:
+    while (load := link.next(space=0)) is not None:
         [frame] = read_frames(load.data)
         sent.append((load, frame))
     return sent
@@ -541,6 +541,19 @@ def test_a_gap_that_is_lost_is_told_again_unless_the_reader_knows() -> None:
     link.receive(Received(7, 5, 256))
     link.lost(load)
     assert frames_of(link) == []
+
+
+def test_entries_that_went_together_are_lost_together() -> None:
+    link, _ = door(3)
+    link.attach(Listener(), 7, last=0, lowest_id=1)
+    load = link.next(space=1000)
+    assert load is not None
+    assert load.frames == 3
+    assert [frame.seq for frame in read_frames(load.data) if isinstance(frame, Message)] == [1, 2, 3]
+    assert link.next(space=1000) is None
+    link.receive(Received(7, 1, 256))
+    link.lost(load)
+    assert [frame.seq for _, frame in frames_of(link) if isinstance(frame, Message)] == [2, 3]
 
 
 def test_what_was_lost_of_another_session_is_of_no_interest() -> None:
@@ -582,13 +595,13 @@ def test_a_door_without_a_session_says_nothing_and_hears_nothing() -> None:
     link.rewind()
     link.receive(Received(7, 99, 1))
     link._answer(Published(7, 1, 0, 1, 0))
-    assert link.next() is None
+    assert link.next(space=1000) is None
     assert link.carrier is None
     assert (link.head, log.head) == (3, 3)
-    assert ModernLink(CLIENT, "lobby", "alice").next() is None
+    assert ModernLink(CLIENT, "lobby", "alice").next(space=1000) is None
     fresh = ModernLink(CLIENT, "lobby", "alice")
     fresh._head_due = True
-    assert fresh.next() is None
+    assert fresh.next(space=1000) is None
 
 
 def test_who_has_left_may_read_nothing() -> None:
