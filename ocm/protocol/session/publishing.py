@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.entry import Answer
@@ -212,8 +212,7 @@ class Publisher:
         return told
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     status: int
     seq: int
     time_ms: int

@@ -196,7 +196,7 @@ class Cursor:
     @property
     def is_behind(self) -> bool:
         """Whether something waits to be sent, now or when there is credit."""
-        return bool(self._lost) or self._next <= self._head
+        return self._next <= self._head or bool(self._lost)
 
     def grow(self, head: int) -> None:
         """Hear that the log ends with entry ``head`` now."""
@@ -234,7 +234,8 @@ class Cursor:
         elif last >= self._next:
             self._runs.append((last, size))
             self._bytes += size
-        self._next = max(self._next, last + 1)
+        if last >= self._next:  # no max(): a call costs as much as all the rest, and this is once for each delivery
+            self._next = last + 1
         self._sent_up_to = max(self._sent_up_to, last)
 
     def lose(self, seq: int) -> None:

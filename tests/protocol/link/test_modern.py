@@ -12,11 +12,22 @@ from ocm.protocol.entry import Answer, Entry, Kind, Policy, Refused
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.classic import ClassicLink, text_size_max
 from ocm.protocol.link.log import RoomLog
-from ocm.protocol.link.modern import ANSWERS_MAX, MODERN_FORM, ModernLink, client_of
+from ocm.protocol.link.modern import ANSWERS_MAX, ANSWERS_TOGETHER, MODERN_FORM, ModernLink, client_of
 from ocm.protocol.session.lane import Load
 from ocm.protocol.session.publishing import ANSWERS_KEPT, UNSETTLED_MAX, Status, digest_of
 from ocm.protocol.session.receiving import ENTRIES_MAX
-from ocm.protocol.wire.frames import BODY_SIZE_MAX, Frame, Gap, Head, Message, Publish, Published, Received, read_frames
+from ocm.protocol.wire.frames import (
+    BODY_SIZE_MAX,
+    Frame,
+    Gap,
+    Head,
+    Message,
+    Publish,
+    Published,
+    Received,
+    read_frames,
+    write_frame,
+)
 from ocm.protocol.wire.records import CloseCode, Kick, Op, Raise, RoomRequest, Seated
 from tests.protocol.desk import Client, Desk, known, seat
 
@@ -586,6 +597,28 @@ def test_an_answer_that_is_lost_is_told_again() -> None:
     [(load, frame)] = frames_of(link)
     link.lost(load)
     assert [again for _, again in frames_of(link)] == [frame]
+
+
+def test_answers_that_went_together_are_told_again_together() -> None:
+    link, _ = door(0)
+    link.attach(Listener(), 7, last=0, lowest_id=1)
+    answers = [Published(7, number, 0, number, 0) for number in range(1, 50)]
+    link._answer(*answers)
+    load = link.next(space=10 * len(write_frame(answers[0])))
+    assert load is not None
+    assert (read_frames(load.data), load.frames) == (answers[:10], 10)
+    load = link.next(space=10**6)
+    assert load is not None
+    assert read_frames(load.data) == answers[10 : 10 + ANSWERS_TOGETHER]
+    link.lost(load)
+    link._answer(Published(7, 60, 0, 60, 0))
+    assert link.has_news
+    told = [frame for _, frame in frames_of(link)]
+    assert sorted(told) == [*answers[10:], Published(7, 60, 0, 60, 0)]
+    assert not link.has_news
+    link.attach(Listener(), 8, last=0, lowest_id=1)
+    link.lost(load)
+    assert not frames_of(link), "another session asked"
 
 
 def test_a_door_without_a_session_says_nothing_and_hears_nothing() -> None:

@@ -854,7 +854,7 @@ def test_while_nothing_can_be_sealed_all_goes_over_tls_until_an_acknowledgement_
     session.up()
     sealer = session.server.channel.lane._sealer
     sealer.next_number = 2**keys.EPOCH_BITS - 3
-    sealer._acknowledged_epoch = -1
+    sealer.end = 2**keys.EPOCH_BITS
     session.server.traffic.say(12)
     session.wake()
     assert session.server.channel.lane.is_blocked
