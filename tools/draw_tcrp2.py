@@ -221,7 +221,10 @@ _NUMBERS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "recovery": {
         "packets that elicit an ACK, until one is sent at once": f"{acks.ELICITING_MAX}",
+        "the same on a calm path": f"{acks.CALM_ELICITING_MAX}",
+        "packets in order after which a path is calm": f"{acks.CALM_AFTER}",
         "else an ACK is sent within": f"{recovery.ACK_DELAY_MAX_S * 1000:g} ms",
+        "... and held back for": f"{acks.HOLD_S * 1000:g} ms",
         "packet threshold: lost once so many later ones were acknowledged": f"{recovery.PACKETS_LATER}",
         "time threshold: ... or one later one, and so many round trips have passed": f"{recovery.TIME_THRESHOLD:g}",
         "granularity": f"{recovery.GRANULARITY_S * 1000:g} ms",

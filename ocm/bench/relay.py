@@ -25,7 +25,8 @@ from typing import Final
 import ocm
 from ocm.bench.processes import cpu_time_s
 
-_LIMITS: Final = ocm.Limits(burst_max=10**6, rate_per_s=1e6, bytes_per_s=10**9, pending_max=10**6)
+LIMITS: Final = ocm.Limits(burst_max=10**6, rate_per_s=1e6, bytes_per_s=10**9, pending_max=10**6)
+"""A server that refuses nobody for saying much, and members who know it."""
 _TEXT_SIZE: Final = 100
 _UNDER_WAY: Final = 64
 _BACKLOG_MAX: Final = 1000
@@ -81,11 +82,11 @@ class _Figures:
 
 async def _run(profile: str, size: int, rate: float | None, seconds: float, *, profiled: bool) -> _Figures:
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_server(profiled=profiled))
+        server = await stack.enter_async_context(bench_server(profiled=profiled))
         url = server.urls[0 if profile == "modern" else 1]
         rooms: list[ocm.Room] = []
         for number in range(size):
-            client = await stack.enter_async_context(ocm.connect(url, user=f"member {number}", limits=_LIMITS))
+            client = await stack.enter_async_context(ocm.connect(url, user=f"member {number}", limits=LIMITS))
             rooms.append(await stack.enter_async_context(client.join("load") if number else client.create("load")))
         talk = _Talk(rooms)
         listening = [asyncio.create_task(talk.listen(place)) for place in range(size)]
@@ -151,7 +152,7 @@ class _Talk:
             await asyncio.sleep(1 / rate)
 
 
-class _Server:
+class BenchServer:
     """The server's process, as the load sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, urls: Sequence[str]) -> None:
@@ -168,14 +169,15 @@ class _Server:
 
 
 @asynccontextmanager
-async def _server(*, profiled: bool) -> AsyncGenerator[_Server]:
+async def bench_server(*, profiled: bool = False) -> AsyncGenerator[BenchServer]:
+    """Run a server in a process of its own, with the allowance of members raised."""
     command = [sys.executable, "-m", "ocm.bench.relay", "--serve", *(["--profile"] if profiled else [])]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield _Server(process, json.loads(await process.stdout.readline()))
+        yield BenchServer(process, json.loads(await process.stdout.readline()))
     finally:
         process.stdin.close()
         await process.wait()
@@ -193,7 +195,7 @@ def _serve(*, profiled: bool) -> None:
 async def _serve_until_told() -> None:
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    async with ocm.serve("tcrps://127.0.0.1:0", limits=_LIMITS) as server:
+    async with ocm.serve("tcrps://127.0.0.1:0", limits=LIMITS) as server:
         print(json.dumps([server.url, server.classic_url]), flush=True)
         async for _ in lines:
             print(server.status().datagrams_sent, flush=True)

@@ -20,7 +20,7 @@ from ocm.protocol.entry import Access, Identity, Kept, KeptMember, KeptRoom, Lif
 from ocm.protocol.hub import Delivery, Farewell, Hub, Recognized, Release, Reseating, Seating, Turn
 from ocm.protocol.identities import Identities
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.base import Addressing, Link
+from ocm.protocol.link.base import Addressing, Audience, Link
 from ocm.protocol.link.log import RoomLog
 from ocm.protocol.link.modern import ModernLink, client_of
 from ocm.protocol.link.modern_session import (
@@ -132,6 +132,7 @@ class Reception:
         self._entering: dict[ModernLink, list[tuple[ModernSession, Entering]]] = {}
         self._asked: deque[_Asked] = deque()
         self._stirred: dict[ModernSession, None] = {}
+        self._grown: dict[Audience, int] = {}
 
     # --- beginning --------------------------------------------------------------------------------------
 
@@ -281,9 +282,7 @@ class Reception:
             case Delivery(audience, _, entry, _):
                 if audience.form.addressing is not Addressing.PULL:
                     return False
-                for link in audience.links:
-                    assert isinstance(link, ModernLink), "no other reads the log"
-                    link.grow(entry.seq)
+                self._grown[audience] = entry.seq
             case Seating(link, entry):
                 if not isinstance(link, ModernLink):
                     return False
@@ -304,7 +303,12 @@ class Reception:
         return True
 
     def committed(self, up_to: int) -> None:
-        """Hear that the hub has made the first ``up_to`` steps true: answer what led to them."""
+        """Hear that the hub has made the first ``up_to`` steps true: wake who reads, answer what led to them."""
+        grown, self._grown = self._grown, {}
+        for audience, seq in grown.items():
+            for link in audience.links:
+                assert isinstance(link, ModernLink), "no other reads the log"
+                link.grow(seq)
         while self._asked and self._asked[0].up_to <= up_to:
             _, session, op, number = self._asked.popleft()
             session.requests -= 1

@@ -20,6 +20,7 @@ from ocm.protocol.reception import Knocking, Reception
 from ocm.protocol.session.keys import Randomness
 from ocm.protocol.wire.records import CloseCode
 from ocm.protocol.wire.sealed import CONNECTION_ID_SIZE, ESCAPE
+from ocm.server.alarms import Alarms
 from ocm.server.fanout import Fanout
 from ocm.server.gatekeeper import Gatekeeper, Knock
 from ocm.transport.base import Batch, SecureStream, ServerSecurity, Stream, StreamHandler
@@ -40,8 +41,6 @@ class ModernConnection:
         self.visit = visit
         self.session: ModernSession | None = None
         """Once the handshake is done."""
-        self.timer: asyncio.TimerHandle | None = None
-        self.armed_s: float | None = None
         self.is_up = True
         """Whether the connection is there."""
         self._secure: SecureStream | None = None
@@ -77,7 +76,7 @@ class ModernConnection:
 
     def write(self, data: bytes) -> None:
         """Send bytes inside TLS."""
-        if self._secure is not None and self.is_up and data:
+        if self._secure is not None and self.is_up:
             self._secure.write(data)
 
     def end(self) -> None:
@@ -199,6 +198,7 @@ class ModernDesk:
         self._loop = asyncio.get_running_loop()
         self._by_session: dict[ModernSession, ModernConnection] = {}
         self._handshakes: dict[ModernConnection, None] = {}
+        self._alarms = Alarms(self._on_alarm)
         self._scheduled = False
 
     # --- connections ------------------------------------------------------------------------------------
@@ -318,17 +318,18 @@ class ModernDesk:
             if connection is None:
                 continue
             datagrams += session.datagrams_to_send(now_s=now_s)  # first: what is too large goes over TLS then
-            self._write(connection, session, now_s)
+            data = session.data_to_send(space=connection.space, now_s=now_s)
+            if data:
+                self._write(connection, session, data)
             if session.is_over:
                 self._finish(connection, session)
-            else:
-                self._arm(connection, session)
+            elif (at_s := session.next_timeout_s()) is not None:
+                self._alarms.set(session, at_s)
         if datagrams:
             self._fanout.send_all(datagrams)
         self._rearm()
 
-    def _write(self, connection: ModernConnection, session: ModernSession, now_s: float) -> None:
-        data = session.data_to_send(space=connection.space, now_s=now_s)
+    def _write(self, connection: ModernConnection, session: ModernSession, data: bytes) -> None:
         connection.write(data)
         if session.client and not connection.visit.seated:
             self._admission.seat(connection.visit)
@@ -338,26 +339,15 @@ class ModernDesk:
 
     def _finish(self, connection: ModernConnection, session: ModernSession) -> None:
         del self._by_session[session]
-        if connection.timer is not None:
-            connection.timer.cancel()
+        self._alarms.forget(session)
         connection.end()
 
-    def _arm(self, connection: ModernConnection, session: ModernSession) -> None:
-        """Have the session woken when it wants to be. A timer that is early is left: it asks again then."""
-        at_s = session.next_timeout_s()
-        if at_s is None or (connection.armed_s is not None and connection.armed_s <= at_s):
+    def _on_alarm(self, session: ModernSession) -> None:
+        at_s, now_s = session.next_timeout_s(), self._loop.time()
+        if at_s is None:
             return
-        if connection.timer is not None:
-            connection.timer.cancel()
-        connection.armed_s = at_s
-        connection.timer = self._loop.call_at(at_s, self._on_timer, connection, session)
-
-    def _on_timer(self, connection: ModernConnection, session: ModernSession) -> None:
-        connection.timer = connection.armed_s = None
-        now_s = self._loop.time()
-        at_s = session.next_timeout_s()
-        if at_s is None or at_s > now_s:
-            self._arm(connection, session)
+        if at_s > now_s:  # what it was set for is settled
+            self._alarms.set(session, at_s)
             return
         self.reception.handle_timeout(session, now_s=now_s)
         self.flush_soon()
@@ -387,7 +377,5 @@ class ModernDesk:
         """Cut off who has not hung up."""
         for connection in list(self.connections.values()):
             connection.stream.abort()
-        for connection in self._by_session.values():
-            if connection.timer is not None:
-                connection.timer.cancel()
+        self._alarms.stop()
         self._by_session.clear()

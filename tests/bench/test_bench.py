@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any
 
+import pytest
+
 
 async def run(module: str, *arguments: str) -> dict[str, Any]:
     """Run one as its users do; return the figures it prints."""
@@ -34,6 +36,13 @@ async def test_a_siege_gets_nothing_and_honest_peers_get_in() -> None:
 async def test_the_codecs_are_timed() -> None:
     figures = await run("codec", "--rounds", "1")
     assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.parametrize("rate", ["0", "400"])
+async def test_a_crowd_of_tcrp2_hears_all_that_is_said(rate: str) -> None:
+    figures = await run("modern", "--rooms", "2", "--size", "3", "--rate", rate, "--window", "4", "--seconds", "0.2")
+    assert figures["missing"] == 0
+    assert figures["per_s"] > 0
 
 
 async def test_the_simulated_network_is_timed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -95,10 +95,10 @@ def resends_no_received(patch: pytest.MonkeyPatch) -> None:
     """Minds neither a lost packet with it nor a probe that would bring it again."""
     send = Lane.send
 
-    def planted(self: Lane, pieces: Sequence[bytes], loads: tuple[Load, ...], *, now_s: float) -> bytes:
+    def planted(self: Lane, frames: bytes, loads: tuple[Load, ...], *, now_s: float) -> bytes:
         unminded = [load.data for load in loads if isinstance(load.key, Received)]
         minded = tuple(load for load in loads if not isinstance(load.key, Received))
-        return send(self, [*pieces, *unminded], minded, now_s=now_s)
+        return send(self, frames + b"".join(unminded), minded, now_s=now_s)
 
     patch.setattr(Lane, "send", planted)
 

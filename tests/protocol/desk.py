@@ -437,7 +437,7 @@ class Client:
 
     # --- Traffic ----------------------------------------------------------------------------------------
 
-    def peek(self, *, now_s: float) -> Load | None:
+    def peek(self, *, space: int, now_s: float) -> Load | None:
         return self._loads[0] if self._loads else None
 
     def pop(self) -> None:

@@ -302,7 +302,7 @@ class Session:
 
     # --- what the channel carries -------------------------------------------------------------------------
 
-    def peek(self, *, now_s: float) -> Load | None:
+    def peek(self, *, space: int, now_s: float) -> Load | None:
         """Return the next frame of the next room, round robin."""
         for _ in range(len(self._turn)):
             if self._held is not None:

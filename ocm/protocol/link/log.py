@@ -1,6 +1,7 @@
 """The newest entries of one room, as modern members read them; older ones come from the journal.
 
-An entry is encoded once, when the first member wants it: only the room's handle differs between members.
+An entry is encoded once, when the first member wants it: only the room's handle differs between members. Members who
+keep up want the same entries, and mostly call the room by the same handle: what went to one goes to the next as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ HISTORY_FLAG: Final = 1
 PLAINTEXT_FLAG: Final = 2
 PAGE: Final = 16
 """Entries fetched from the journal at a time."""
+CUTS_MAX: Final = 16
+"""Runs of entries that are kept as they went out."""
 _HANDLE_END: Final = 5
 """Bytes of a MESSAGE up to the end of the room's handle."""
 _ENTRY_OVERHEAD: Final = 64
@@ -43,12 +46,14 @@ class RoomLog:
         self.size = 0
         """Bytes of what is in memory."""
         self._page: dict[int, bytes] = {}
+        self._cuts: dict[tuple[bytes, range, int], tuple[bytes, int]] = {}
 
     def append(self, entry: Entry) -> None:
         """Add the next entry, which the journal has."""
         self.head = entry.seq
         self._entries.append(entry)
         self._tails.append(None)
+        self._cuts.clear()
         self.size += len(entry.body) + _ENTRY_OVERHEAD
         limits = self._limits
         while len(self._entries) > limits.room_log_messages_max or self.size > limits.room_log_size_max:
@@ -65,6 +70,7 @@ class RoomLog:
         while self.size > size_max:
             self._drop()
         self._page = {}
+        self._cuts.clear()
         return before - self.size
 
     def tail(self, seq: int) -> bytes | None:
@@ -79,6 +85,32 @@ class RoomLog:
         if tail is None:
             tail = self._tails[place] = encode_tail(self._entries[place])
         return tail
+
+    def cut(self, head: bytes, seqs: range, space: int) -> tuple[bytes, int] | None:
+        """Return MESSAGE frames of the first of ``seqs``, and how many: what ``space`` has room for, and one at least.
+
+        ``head`` is what each begins with, up to the room's handle. None: the first is gone, and ``oldest`` says what
+        is left.
+        """
+        wanted = (head, seqs, space)
+        made = self._cuts.get(wanted)
+        if made is not None:
+            return made
+        tails: list[bytes] = []
+        for seq in seqs:
+            tail = self.tail(seq)
+            if tail is None:
+                break
+            space -= len(head) + len(tail)
+            if space < 0 and tails:
+                break
+            tails.append(tail)
+        if not tails:
+            return None
+        if len(self._cuts) == CUTS_MAX:
+            self._cuts.clear()
+        made = self._cuts[wanted] = head + head.join(tails), len(tails)
+        return made
 
     def entries(self, first: int, count: int) -> list[Entry]:
         """Return up to ``count`` entries from ``first`` on, oldest first; those that are gone are left out."""

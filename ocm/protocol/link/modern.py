@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
 
 from ocm.errors import LocalProtocolError
 from ocm.protocol.address import Address
@@ -27,11 +28,14 @@ from ocm.protocol.wire.frames import Gap, Head, Publish, Published, Received, wr
 CLIENT_ID_SIZE: Final = 16
 ANSWERS_MAX: Final = 4 * UNSETTLED_MAX
 """Answers that wait to be sent; the latest count."""
+ANSWERS_TOGETHER: Final = 32
+"""Answers that go together at most: a datagram has room for as many."""
 FLOOD_FACTOR: Final = 10
 """So many times what is granted, for ``FLOOD_S``, is a flood."""
 FLOOD_S: Final = 10.0
 MESSAGE: Final = b"\x05"
 """The type byte of a MESSAGE frame."""
+_ANSWER_SIZE: Final = len(write_frame(Published(0, 0, 0, 0, 0)))
 _MEMO: Final = b"2"
 """Begins the memo of a modern door."""
 
@@ -55,6 +59,12 @@ class ModernForm:
 MODERN_FORM: Final = ModernForm()
 
 
+class _Answers(NamedTuple):
+    """What a load of answers is known by."""
+
+    published: tuple[Published, ...]
+
+
 class Carrier(Protocol):
     """The session that a door speaks through."""
 
@@ -72,7 +82,6 @@ class ModernLink:
 
     __slots__ = (
         "_answers",
-        "_carrier",
         "_counted",
         "_counted_s",
         "_cursor",
@@ -85,6 +94,7 @@ class ModernLink:
         "address",
         "audience",
         "author",
+        "carrier",
         "client",
         "end_seq",
         "form",
@@ -125,7 +135,8 @@ class ModernLink:
         self.end_seq = 0
         """Above 0: the member is gone, and may read up to this entry, which says so."""
         self._intake = Intake(mark=mark, answers=answers)
-        self._carrier: Carrier | None = None
+        self.carrier: Carrier | None = None
+        """The session that is spoken through; None: the member is detached."""
         self._cursor: Cursor | None = None
         self._handle = 0
         self._prefix = b""
@@ -179,11 +190,6 @@ class ModernLink:
         return self._handle
 
     @property
-    def carrier(self) -> Carrier | None:
-        """The session that is spoken through; None: the member is detached."""
-        return self._carrier
-
-    @property
     def mark(self) -> int:
         """The highest message id that is settled."""
         return self._intake.mark
@@ -230,7 +236,7 @@ class ModernLink:
         self.detach()
         head = self.head
         start = min(last, head)
-        self._carrier = carrier
+        self.carrier = carrier
         self._handle = handle
         self._prefix = MESSAGE + handle.to_bytes(4, "big")
         self._cursor = Cursor(handle, last=start, head=head, oldest=log.oldest)
@@ -240,16 +246,16 @@ class ModernLink:
     def detach(self) -> None:
         """Speak through no session. Idempotent."""
         self._read_up_to = self.read_up_to
-        self._carrier = None
+        self.carrier = None
         self._cursor = None
         self._answers.clear()
         self._gaps.clear()
 
     def grow(self, seq: int) -> None:
         """Hear that the log goes up to entry ``seq`` now."""
-        if self._cursor is not None and self._carrier is not None:
+        if self._cursor is not None and self.carrier is not None:
             self._cursor.grow(seq)
-            self._carrier.wake(self)
+            self.carrier.wake(self)
 
     def end(self, seq: int) -> None:
         """Hear that the member is gone: entry ``seq`` says so, and is the last it may read."""
@@ -258,9 +264,9 @@ class ModernLink:
 
     def show_head(self) -> None:
         """Tell the member where the log ends, with the next datagram."""
-        if self._carrier is not None:
+        if self.carrier is not None:
             self._head_due = True
-            self._carrier.wake(self)
+            self.carrier.wake(self)
 
     def publish(self, publish: Publish) -> bool:
         """Take a message; return False when it could not be kept and must come again."""
@@ -294,30 +300,41 @@ class ModernLink:
 
     def receive(self, received: Received) -> None:
         """Take what the member has read. Raises ``RemoteProtocolError`` when it cannot have."""
-        if self._cursor is not None and self._carrier is not None:
+        if self._cursor is not None and self.carrier is not None:
             self._cursor.receive(received)
-            self._carrier.wake(self)
+            self.carrier.wake(self)
 
-    def next(self) -> Load | None:
-        """Return the next frame to send; it counts as sent. None: there is nothing, or no credit."""
+    @property
+    def has_news(self) -> bool:
+        """Whether something waits to be sent, now or when there is credit."""
+        if self._answers or self._gaps or self._head_due:
+            return True
+        return self._cursor is not None and self._cursor.is_behind
+
+    def next(self, *, space: int) -> Load | None:
+        """Return what is to be sent next; it counts as sent. None: there is nothing, or no credit.
+
+        Of entries as many go together as ``space`` bytes have room for, and one at least.
+        """
         if self._answers:
-            published = self._answers.pop(next(iter(self._answers)))
-            return Load(write_frame(published), self, published)
+            return self._next_answers(space)
         if self._gaps:
             gap = self._gaps.pop()
             return Load(write_frame(gap), self, gap)
-        return self._next_entry() or self._next_head()
+        return self._next_entries(space) or self._next_head()
 
     def lost(self, load: Load) -> None:
         """Hear that a frame was lost: what is still wanted of it goes again."""
-        cursor, carrier = self._cursor, self._carrier
+        cursor, carrier = self._cursor, self.carrier
         if cursor is None or carrier is None:
             return
         match load.key:
-            case int() as seq if load.data.startswith(self._prefix):
-                cursor.lose(seq)
-            case Published() as published if published.room == self._handle:
-                self._answers.setdefault(published.message_id, published)
+            case range() as seqs if load.data.startswith(self._prefix):
+                for seq in seqs:
+                    cursor.lose(seq)
+            case _Answers(answers) if answers[0].room == self._handle:
+                for published in answers:
+                    self._answers.setdefault(published.message_id, published)
             case Gap() as gap if gap.room == self._handle and gap.last > cursor.up_to:
                 self._gaps.append(gap)
             case _:
@@ -326,13 +343,20 @@ class ModernLink:
 
     def rewind(self) -> None:
         """Hear that what went over TLS may be lost. What was answered is asked again by the member."""
-        if self._cursor is not None and self._carrier is not None:
+        if self._cursor is not None and self.carrier is not None:
             self._cursor.rewind()
-            self._carrier.wake(self)
+            self.carrier.wake(self)
 
     # --- helpers ----------------------------------------------------------------------------------------
 
-    def _next_entry(self) -> Load | None:
+    def _next_answers(self, space: int) -> Load:
+        count = max(1, min(space // _ANSWER_SIZE, ANSWERS_TOGETHER))
+        sent = tuple(islice(self._answers.values(), count))
+        for published in sent:
+            del self._answers[published.message_id]
+        return Load(b"".join(map(write_frame, sent)), self, _Answers(sent), len(sent))
+
+    def _next_entries(self, space: int) -> Load | None:
         cursor, log = self._cursor, self.log
         if cursor is None or log is None:
             return None
@@ -340,10 +364,12 @@ class ModernLink:
             if isinstance(what, Gap):
                 cursor.sent(what, 0)
                 return Load(write_frame(what), self, what)
-            tail = log.tail(what)
-            if tail is not None:
-                cursor.sent(what, len(tail))
-                return Load(self._prefix + tail, self, what)
+            cut = log.cut(self._prefix, what, space)
+            if cut is not None:
+                data, count = cut
+                sent = what[:count]
+                cursor.sent(sent, len(data))
+                return Load(data, self, sent, count)
             cursor.forget(log.oldest)
         return None
 
@@ -368,14 +394,15 @@ class ModernLink:
         return 0
 
     def _answer(self, *answers: Published) -> None:
-        if self._carrier is None:
+        if self.carrier is None:
             return
         for published in answers:
             self._answers.pop(published.message_id, None)
-            self._answers[published.message_id] = published._replace(room=self._handle)
+            is_ours = published.room == self._handle  # else it was asked in another session
+            self._answers[published.message_id] = published if is_ours else published._replace(room=self._handle)
         while len(self._answers) > ANSWERS_MAX:  # its author sends again what it hears nothing of
             del self._answers[next(iter(self._answers))]
-        self._carrier.wake(self)
+        self.carrier.wake(self)
 
 
 def client_of(memo: bytes) -> bytes | None:

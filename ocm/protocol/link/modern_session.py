@@ -21,6 +21,7 @@ from ocm.protocol.limits import Limits
 from ocm.protocol.link.modern import ModernLink
 from ocm.protocol.session.addresses import Addresses
 from ocm.protocol.session.channel import Channel
+from ocm.protocol.session.deadlines import earliest
 from ocm.protocol.session.keys import SECRET_SIZE, Direction, Randomness, SessionSecrets, session_secrets
 from ocm.protocol.session.lane import Load
 from ocm.protocol.wire.classic import Stage
@@ -166,6 +167,8 @@ class ModernSession:
         self.connection_id = b""
         """What datagrams to us are called by, once the client is known."""
         self.state = SessionState.HELLO
+        self.is_over = False
+        """Whether nothing more is taken; what is still to be sent may be sent."""
         self.closing: CloseCode | None = None
         """Why the session is over, where one of us said so."""
         self.links: dict[int, ModernLink] = {}
@@ -198,11 +201,6 @@ class ModernSession:
         self._heard_s = now_s
         self._silent_s = now_s + limits.session_timeout_s
         self._unreadable_s: float | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is taken; what is still to be sent may be sent."""
-        return self.state is SessionState.OVER
 
     @property
     def is_crowded(self) -> bool:
@@ -246,9 +244,12 @@ class ModernSession:
         Short answers are written whatever it says; there are only so many of them.
         """
         if self.channel is not None and not self.is_over:
-            self._answer_on(space)
+            if self._slow:
+                self._answer_on(space)
             for payload in self.channel.records_to_send(space=space - len(self._out), now_s=now_s):
                 self._out += write_frames_record(payload)
+        if not self._out:
+            return b""
         data = bytes(self._out)
         self._out.clear()
         return data
@@ -278,8 +279,7 @@ class ModernSession:
         """When ``handle_timeout`` has something to do."""
         if self.channel is None or self.is_over:
             return None
-        times = (self.channel.next_timeout_s(), self._head_s, self._silent_s, self._unreadable_s)
-        return min((at_s for at_s in times if at_s is not None), default=None)
+        return earliest(self.channel.next_timeout_s(), self._head_s, self._silent_s, self._unreadable_s)
 
     def handle_timeout(self, *, now_s: float) -> None:
         """Do what is due."""
@@ -408,24 +408,26 @@ class ModernSession:
 
     # --- what the channel carries -------------------------------------------------------------------------
 
-    def peek(self, *, now_s: float) -> Load | None:
-        """Return the next frame of the next room, round robin."""
+    def peek(self, *, space: int, now_s: float) -> Load | None:
+        """Return what the next room has to say, round robin; each has its share of ``space``."""
         if self._held is not None or self._unreadable_s is not None:
             return self._held
         ready = self._ready
         while ready:
             link = ready[0]
             try:
-                held = self._held = link.next() if link.carrier is self else None
+                held = self._held = link.next(space=space // len(ready)) if link.carrier is self else None
             except JournalFailed:  # there may be others that can be read, but this one would wait for ever
                 self._unreadable_s = now_s
                 return None
             if held is None:
                 ready.popleft()
                 continue
-            if len(ready) > 1:
+            if not link.has_news:
+                ready.popleft()
+            elif len(ready) > 1:
                 ready.rotate(-1)
-            if isinstance(held.key, int):
+            if isinstance(held.key, range):
                 self._head_s = now_s + HEAD_AFTER_S
             return held
         return None
@@ -478,6 +480,7 @@ class ModernSession:
 
     def _step(self, step: SessionStep) -> None:
         self.state = SESSION_STEPS[self.state, step]
+        self.is_over = self.state is SessionState.OVER
 
     def _next_record(self) -> ControlRecord | None:
         return None if self.is_over else self._reader.next()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ocm.protocol.session.recovery import ACK_DELAY_MAX_S
 from ocm.protocol.wire.frames import ACK_BITMAP_MAX, Ack, ack_of
 
 ELICITING_MAX: Final = 2
 """Packets that want an acknowledgement, before one is sent at once."""
+CALM_AFTER: Final = 16
+"""Packets that came in order, one after the other, after which the path is calm."""
+CALM_ELICITING_MAX: Final = 8
+"""The same as ``ELICITING_MAX`` while the path is calm: an ACK costs its reader as much as a packet of messages."""
+HOLD_S: Final = 0.015
+"""How long an acknowledgement is held back otherwise: the sender counts on 25 ms, but timers are late."""
 _DELAY_UNIT_S: Final = 0.0001
 _DELAY_MAX: Final = 2**16 - 1
 _NAMED: Final = 8 * ACK_BITMAP_MAX + 1
@@ -25,11 +30,12 @@ class Acknowledger:
         self._received = 0  # bit i: largest - i
         self._largest_s = 0.0
         self._owed = 0
+        self._in_order = 0
         self._due_s: float | None = None
 
     def receive(self, number: int, *, eliciting: bool, now_s: float) -> None:
         """Note a packet that was opened and taken whole; ``eliciting``: it holds more than ACK, PADDING and CLOSE."""
-        in_order = number == self._largest + 1
+        self._in_order = self._in_order + 1 if number == self._largest + 1 else 0
         place = self._largest - number
         if place < 0:
             # shifted by more than fits nothing is left: do not make a number of that many bits
@@ -40,10 +46,11 @@ class Acknowledger:
         if not eliciting:
             return
         self._owed += 1
-        if self._owed >= ELICITING_MAX or not in_order:
+        owed_max = CALM_ELICITING_MAX if self._in_order >= CALM_AFTER else ELICITING_MAX
+        if self._owed >= owed_max or not self._in_order:
             self._due_s = now_s
-        else:
-            self._due_s = now_s + ACK_DELAY_MAX_S
+        elif self._due_s is None:
+            self._due_s = now_s + HOLD_S
 
     def next_timeout_s(self) -> float | None:
         """When an ACK is due by itself; None: none is owed."""

@@ -93,7 +93,9 @@ class Addresses:
 
     def next_timeout_s(self) -> float | None:
         """When a candidate is to be challenged, or given up; None: there is none."""
-        return min((candidate.due_s for candidate in self._candidates.values()), default=None)
+        if not self._candidates:  # nearly always
+            return None
+        return min(candidate.due_s for candidate in self._candidates.values())
 
     def challenges(self, *, now_s: float) -> list[Candidate]:
         """Return the candidates to challenge now; each counts as tried. Those that never answered are given up."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol, assert_never
 from ocm.errors import RemoteProtocolError
 from ocm.protocol.address import Address, host_key
 from ocm.protocol.session.addresses import Candidate
+from ocm.protocol.session.deadlines import earliest
 from ocm.protocol.session.keys import Direction, Randomness, SessionSecrets
 from ocm.protocol.session.lane import Lane, Load
 from ocm.protocol.session.path import Path, PathState
@@ -61,8 +62,11 @@ _SILENT: Final = frozenset({Ack, Padding, Close})
 class Traffic(Protocol):
     """What a channel carries: the rooms of one session."""
 
-    def peek(self, *, now_s: float) -> Load | None:
-        """Return the next frame to send, and the same one again until it is taken."""
+    def peek(self, *, space: int, now_s: float) -> Load | None:
+        """Return what is to be sent next, and the same again until it is taken.
+
+        Frames that share a fate may come together, as many as ``space`` bytes have room for, and one at least.
+        """
         ...
 
     def pop(self) -> None:
@@ -192,9 +196,10 @@ class Channel:
     @property
     def carries(self) -> bool:
         """Whether what is said goes in datagrams."""
-        if self.whereabouts.current is None or self.lane.is_blocked:
+        state = self.path.state
+        if state is not PathState.UP and (state is not PathState.SUSPECT or self.stream_up):
             return False
-        return self.path.state is PathState.UP or (self.path.state is PathState.SUSPECT and not self.stream_up)
+        return self.whereabouts.current is not None and not self.lane.is_blocked
 
     # --- what comes -------------------------------------------------------------------------------------
 
@@ -290,17 +295,21 @@ class Channel:
         out: list[tuple[Address, bytes]] = []
         if self.fault is not None:
             return out
-        self._prove(out, now_s)
+        prove_s = earliest(self.path.next_timeout_s(), self.whereabouts.next_timeout_s())
+        if self._responses or (prove_s is not None and prove_s <= now_s):
+            self._prove(out, now_s)
         if self.carries:
             self._fill(out, now_s)
-        due_s = self._next_ack_s()
-        if due_s is not None and due_s <= now_s:
+        ack_s = self._next_ack_s()
+        if ack_s is not None and ack_s <= now_s:
             self._acknowledge(out, now_s)
         return out
 
     def records_to_send(self, *, space: int, now_s: float) -> list[bytes]:
         """Return payloads of FRAMES records to be written now, of about ``space`` bytes; with none, nothing."""
         if not self.stream_up or self.fault is not None or space <= 0:
+            return []
+        if self.carries and not (self._large or self._urgent or self._is_stuffed):
             return []
         payloads: list[bytes] = []
         waiting, self._urgent = self._urgent, []
@@ -333,19 +342,16 @@ class Channel:
         """When ``handle_timeout`` has something to do, or there is something to send; None: not by itself."""
         if self.fault is not None:
             return None
-        times = [
+        pulse = self._pulse if self.stream_up else None
+        return earliest(
             self.whereabouts.next_timeout_s(),
             self.path.next_timeout_s(),
             self.lane.next_timeout_s(),
             self._next_ack_s(),
-        ]
-        if self.path.state is PathState.UP:
-            times.append(self._keepalive_s)
-        if self.carries:
-            times.append(self._paced_s)
-        if self._pulse is not None and self.stream_up:
-            times.append(self._pulse.next_timeout_s())
-        return min((at_s for at_s in times if at_s is not None), default=None)
+            self._keepalive_s if self.path.state is PathState.UP else None,
+            None if self._paced_s is None or not self.carries else self._paced_s,
+            None if pulse is None else pulse.next_timeout_s(),
+        )
 
     def handle_timeout(self, *, now_s: float) -> bool:
         """Do what is due; return whether the TLS connection is to be given up, since nothing comes over it."""
@@ -372,10 +378,10 @@ class Channel:
 
     def _take(self, frame: Frame, address: Address, now_s: float) -> bool:
         match frame:
+            case Ack():  # each case costs those below it a little, and this comes most
+                self._settle(self.lane.acknowledge(frame, now_s=now_s), now_s)
             case Message() | Publish() | Published() | Received() | Signal() | Gap() | Head():
                 return self._traffic.receive(frame, now_s=now_s)
-            case Ack():
-                self._settle(self.lane.acknowledge(frame, now_s=now_s), now_s)
             case Ping() | Padding():
                 pass
             case Challenge(data):
@@ -425,9 +431,10 @@ class Channel:
 
     def _next_ack_s(self) -> float | None:
         """When an ACK is to be sent by itself; one that is owed to nobody yet waits for a datagram to go with."""
-        if self.whereabouts.current is None or self.lane.is_blocked:
+        due_s = self.lane.next_ack_s()
+        if due_s is None or self.whereabouts.current is None or self.lane.is_blocked:
             return None
-        return self.lane.next_ack_s()
+        return due_s
 
     def _acknowledge(self, out: list[tuple[Address, bytes]], now_s: float) -> None:
         target = self.whereabouts.current
@@ -476,43 +483,49 @@ class Channel:
         assert target is not None, "a channel that carries knows where to"
         lane = self.lane
         self._paced_s = None
-        while not lane.is_blocked and (loads := self._next_packet(now_s)) is not None:
+        load = self._peek(now_s)
+        while load is not None or self._ping or self._probes:
+            if self._probes:
+                self._probes -= 1
+                loads = lane.recovery.oldest() or ()
+            elif self._may_leave(now_s):
+                loads = ()
+            else:
+                return
+            if not loads:
+                loads, load = self._gather(load, now_s)
             ack = lane.ack(now_s=now_s)
-            out.append((target, lane.send([ack] if loads else [ack, _PING], loads, now_s=now_s)))
+            out.append((target, lane.send(ack if loads else ack + _PING, loads, now_s=now_s)))
             self._ping = False
             self._keepalive_s = now_s + KEEPALIVE_S
+            if lane.is_blocked:
+                return
 
-    def _next_packet(self, now_s: float) -> tuple[Load, ...] | None:
-        """Return what the next datagram carries; nothing in it: a PING. None: there is none, or it has to wait."""
-        recovery = self.lane.recovery
-        if self._probes:
-            self._probes -= 1
-            return recovery.oldest() or self._gather(now_s)
-        if not self._ping and self._peek(now_s) is None:
-            return None
-        if not recovery.may_send(SEALED_SIZE_MAX):
-            return None
-        wait_s = recovery.window.wait_s(recovery.round_trip.smoothed_s, now_s=now_s)
-        if wait_s > 0:
+    def _may_leave(self, now_s: float) -> bool:
+        """Whether window and pace let a datagram leave now; if it is the pace that does not, note when it will."""
+        wait_s = self.lane.recovery.wait_s(now_s=now_s)
+        if wait_s:
             self._paced_s = now_s + wait_s
-            return None
-        return self._gather(now_s)
+        return wait_s == 0
 
-    def _gather(self, now_s: float) -> tuple[Load, ...]:
-        """Take the frames of one datagram."""
+    def _gather(self, load: Load | None, now_s: float) -> tuple[tuple[Load, ...], Load | None]:
+        """Take the frames of one datagram, the first of which is ``load``; return them, and what comes next."""
         loads: list[Load] = []
-        space = DATAGRAM_SPACE
-        traffic, load = self._traffic, self._peek(now_s)
-        while load is not None and (size := len(load.data)) <= space and len(loads) < FRAMES_MAX - 1:
+        traffic = self._traffic
+        space, count = DATAGRAM_SPACE, FRAMES_MAX - 1  # an ACK has its place
+        while load is not None and (size := len(load.data)) <= space and load.frames <= count:
             traffic.pop()
             loads.append(load)
             space -= size
-            load = traffic.peek(now_s=now_s)  # what is too large for any datagram ends this one, and is put aside then
-        return tuple(loads)
+            count -= load.frames
+            if space * load.frames < size:
+                break  # what comes next is hardly smaller
+            load = traffic.peek(space=space, now_s=now_s)
+        return tuple(loads), None if load is None else self._peek(now_s)
 
     def _peek(self, now_s: float) -> Load | None:
         """Return the next frame that a datagram can hold; larger ones are put aside for TLS."""
-        while (load := self._traffic.peek(now_s=now_s)) is not None:
+        while (load := self._traffic.peek(space=DATAGRAM_SPACE, now_s=now_s)) is not None:
             if len(load.data) <= DATAGRAM_SPACE:
                 return load
             if not self.stream_up:
@@ -532,7 +545,7 @@ class Channel:
             return load
         if self.carries:
             return None
-        waiting = self._traffic.peek(now_s=now_s)
+        waiting = self._traffic.peek(space=DATAGRAM_SPACE, now_s=now_s)
         if waiting is not None:
             self._traffic.pop()
         return waiting

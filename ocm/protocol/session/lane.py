@@ -5,7 +5,6 @@ A packet carries ``Load``s: frames whose owner is told when the packet was ackno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ocm.errors import RemoteProtocolError
@@ -23,14 +22,16 @@ _LOSS_WEIGHT: Final = 1 / 64
 
 
 class Load(NamedTuple):
-    """A frame on its way."""
+    """Frames on their way, which share one fate."""
 
     data: bytes
-    """The frame, as it is written."""
+    """The frames, as they are written."""
     owner: object
-    """Who sends it, and minds what becomes of it."""
+    """Who sends them, and minds what becomes of them."""
     key: object = None
-    """What the owner knows it by."""
+    """What the owner knows them by."""
+    frames: int = 1
+    """How many frames they are."""
 
 
 class Lane:
@@ -74,7 +75,7 @@ class Lane:
         """
         largest, sealer = ack.largest, self._sealer
         skipped = sealer.skipped(largest - 8 * ACK_BITMAP_MAX, largest)
-        if not sealer.acknowledge(largest) or acked(ack, skipped):
+        if not sealer.acknowledge(largest) or (skipped and acked(ack, skipped)):
             raise RemoteProtocolError("an acknowledgement of what was never sent")
         # Nearly all that an ACK names was named before: look at what is still under way, not at its 129 numbers.
         news = acked(ack, self.recovery.under_way_up_to(largest))
@@ -89,7 +90,8 @@ class Lane:
     @property
     def is_blocked(self) -> bool:
         """Whether nothing can be sealed just now."""
-        return self._sealer.is_blocked
+        sealer = self._sealer
+        return sealer.next_number >= sealer.end  # as it says itself: this is asked several times for each packet
 
     def ack(self, *, now_s: float) -> bytes:
         """Return the ACK that goes along with whatever is sent now; nothing where none is owed."""
@@ -100,9 +102,10 @@ class Lane:
         """Return a packet of which nobody minds whether it comes."""
         return self._sealer.seal(frames)[1]
 
-    def send(self, pieces: Sequence[bytes], loads: tuple[Load, ...], *, now_s: float) -> bytes:
-        """Return a packet that wants an acknowledgement, of ``pieces`` and behind them ``loads``."""
-        frames = b"".join([*pieces, *[load.data for load in loads]])
+    def send(self, frames: bytes, loads: tuple[Load, ...], *, now_s: float) -> bytes:
+        """Return a packet that wants an acknowledgement, of ``frames`` and behind them ``loads``."""
+        for load in loads:
+            frames += load.data
         number, datagram = self._sealer.seal(frames)
         self.recovery.send(number, len(datagram), loads, now_s=now_s)
         return datagram

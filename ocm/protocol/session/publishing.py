@@ -243,8 +243,7 @@ class Publisher:
         return told
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     status: int
     seq: int
     time_ms: int

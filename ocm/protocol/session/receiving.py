@@ -190,8 +190,13 @@ class Cursor:
         self._head = head
         self._oldest = oldest
         self._lost: list[int] = []
-        self._sizes: dict[int, int] = {}
+        self._runs: deque[tuple[int, int]] = deque()  # the last entry of what went out together, and its bytes
         self._bytes = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be sent, now or when there is credit."""
+        return self._next <= self._head or bool(self._lost)
 
     def grow(self, head: int) -> None:
         """Hear that the log ends with entry ``head`` now."""
@@ -201,48 +206,48 @@ class Cursor:
         """Hear that the log begins with entry ``oldest`` now."""
         self._oldest = max(self._oldest, oldest)
 
-    def next(self) -> int | Gap | None:
-        """Return the entry to send, or the gap to tell of; None: nothing goes just now. Then call ``sent``."""
+    def next(self) -> range | Gap | None:
+        """Return the entries that may be sent, or the gap to tell of; None: nothing goes just now.
+
+        Call ``sent`` with what of it goes out.
+        """
         while self._lost and self._lost[0] <= self._up_to:
             heapq.heappop(self._lost)
         first = self._lost[0] if self._lost else self._next
         if first < self._oldest and first <= self._head:
             return Gap(self._room, first, min(self._oldest - 1, self._head), RETENTION)
         if self._lost:
-            return first
-        edge = min(self._edge, self._up_to + ENTRIES_MAX)  # more credit than that is not used
-        if first > self._head or first > edge or self._bytes >= BYTES_MAX:
+            return range(first, first + 1)
+        # more credit than ENTRIES_MAX is not used
+        last = min(self._head, self._edge, self._up_to + ENTRIES_MAX)
+        if first > last or self._bytes >= BYTES_MAX:
             return None
-        return first
+        return range(first, last + 1)
 
-    def sent(self, what: int | Gap, size: int) -> None:
-        """Note that what ``next`` returned went out, with a body of ``size`` bytes."""
-        if isinstance(what, Gap):
-            while self._lost and self._lost[0] <= what.last:
-                heapq.heappop(self._lost)
-            for seq in [seq for seq in self._sizes if seq <= what.last]:
-                self._bytes -= self._sizes.pop(seq)
-            self._next = max(self._next, what.last + 1)
-            self._sent_up_to = max(self._sent_up_to, what.last)
-            return
-        if self._lost and self._lost[0] == what:
+    def sent(self, what: range | Gap, size: int) -> None:
+        """Note that the first of what ``next`` returned went out, or the gap; ``size`` bytes."""
+        last = what.last if isinstance(what, Gap) else what[-1]
+        while self._lost and self._lost[0] <= last:
             heapq.heappop(self._lost)
-        if what >= self._next:  # no max(): a call costs as much as all the rest, and this is once for each delivery
-            self._next = what + 1
-        self._sent_up_to = max(self._sent_up_to, what)
-        self._bytes += size - self._sizes.get(what, 0)
-        self._sizes[what] = size
+        if isinstance(what, Gap):
+            self._shed(last)
+        elif last >= self._next:
+            self._runs.append((last, size))
+            self._bytes += size
+        if last >= self._next:  # no max(): a call costs as much as all the rest, and this is once for each delivery
+            self._next = last + 1
+        self._sent_up_to = max(self._sent_up_to, last)
 
     def lose(self, seq: int) -> None:
-        """Hear that the packet with an entry was lost: it goes again, unless it is known to have come."""
-        if seq > self._up_to and seq not in self._lost:
+        """Hear that the packet with an entry was lost: it goes again, unless it came, or goes anyway."""
+        if self._up_to < seq < self._next and seq not in self._lost:
             heapq.heappush(self._lost, seq)
 
     def rewind(self) -> None:
         """Hear that whatever the member has not said it has may be lost: all of it goes again."""
         self._next = self._up_to + 1
         self._lost.clear()
-        self._sizes.clear()
+        self._runs.clear()
         self._bytes = 0
 
     @property
@@ -260,5 +265,10 @@ class Cursor:
         self._up_to = max(self._up_to, received.up_to)
         self._next = max(self._next, self._up_to + 1)
         self._edge = max(self._edge, received.up_to + received.credit)
-        for seq in [seq for seq in self._sizes if seq <= self._up_to]:
-            self._bytes -= self._sizes.pop(seq)
+        self._shed(self._up_to)
+
+    def _shed(self, last: int) -> None:
+        """Count no bytes any more of what went out up to entry ``last``."""
+        runs = self._runs
+        while runs and runs[0][0] <= last:
+            self._bytes -= runs.popleft()[1]

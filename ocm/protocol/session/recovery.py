@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Final, Generic, TypeVar
 
 from ocm.protocol.wire.sealed import SEALED_SIZE_MAX
@@ -100,32 +99,21 @@ class Window:
         self._recovery_s = now_s
         self.size = self._threshold = max(self.size // 2, LEAST_WINDOW)
 
-    def spend(self, size: int, smoothed_s: float | None, *, now_s: float) -> None:
+    def spend(self, size: int) -> None:
         """Note that a datagram left."""
-        self._refill(smoothed_s, now_s)
         self._credit -= size
 
     def wait_s(self, smoothed_s: float | None, *, now_s: float) -> float:
         """Return how long the next datagram waits for its turn."""
-        self._refill(smoothed_s, now_s)
-        return 0.0 if self._credit > 0 else (1.0 - self._credit) / self._rate(smoothed_s)
-
-    def _refill(self, smoothed_s: float | None, now_s: float) -> None:
-        if self._credit_at_s is not None:
-            gained = (now_s - self._credit_at_s) * self._rate(smoothed_s)
+        before_s, self._credit_at_s = self._credit_at_s, now_s
+        if before_s is not None and self._credit < BURST_SIZE:
+            gained = (now_s - before_s) * self._rate(smoothed_s)
             self._credit = min(self._credit + gained, BURST_SIZE)
-        self._credit_at_s = now_s
+        return 0.0 if self._credit > 0 else (1.0 - self._credit) / self._rate(smoothed_s)
 
     def _rate(self, smoothed_s: float | None) -> float:
         """Bytes a second."""
         return PACING_GAIN * self.size / max(smoothed_s or FIRST_TIMEOUT_S, GRANULARITY_S)
-
-
-@dataclass(slots=True)
-class _Sent(Generic[T]):
-    size: int
-    sent_s: float
-    content: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +133,7 @@ class Recovery(Generic[T]):
         """Start with nothing under way."""
         self.round_trip = RoundTrip()
         self.window = Window()
-        self._sent: OrderedDict[int, _Sent[T]] = OrderedDict()
+        self._sent: OrderedDict[int, tuple[int, float, T]] = OrderedDict()  # size, when it was sent, content
         self._under_way = 0  # bytes
         self._largest_sent = -1
         self._largest_acknowledged = -1
@@ -161,11 +149,15 @@ class Recovery(Generic[T]):
 
     def oldest(self) -> T | None:
         """Return what the oldest packet under way carries, for a probe to carry too."""
-        return next(iter(self._sent.values())).content if self._sent else None
+        return next(iter(self._sent.values()))[2] if self._sent else None
 
     def under_way_up_to(self, largest: int) -> list[int]:
         """Return the numbers of the packets under way up to ``largest``, in descending order."""
-        numbers = list(takewhile(lambda number: number <= largest, self._sent))
+        numbers: list[int] = []
+        for number in self._sent:
+            if number > largest:
+                break
+            numbers.append(number)
         numbers.reverse()
         return numbers
 
@@ -173,12 +165,18 @@ class Recovery(Generic[T]):
         """Whether the window has room for a datagram of ``size`` bytes."""
         return self._under_way + size <= self.window.size
 
+    def wait_s(self, *, now_s: float) -> float | None:
+        """Return how long the next datagram waits for its turn; None: until one under way is settled."""
+        if not self.may_send(SEALED_SIZE_MAX):
+            return None
+        return self.window.wait_s(self.round_trip.smoothed_s, now_s=now_s)
+
     def send(self, number: int, size: int, content: T, *, now_s: float) -> None:
         """Note that a packet left; numbers rise."""
-        self._sent[number] = _Sent(size, now_s, content)
+        self._sent[number] = size, now_s, content
         self._largest_sent = number
         self._under_way += size
-        self.window.spend(size, self.round_trip.smoothed_s, now_s=now_s)
+        self.window.spend(size)
         # As RFC 6298 and not as RFC 9002: somebody who says a little all the time would put the probe off for ever.
         if self._probe_s is None:
             self._arm(now_s)
@@ -194,14 +192,15 @@ class Recovery(Generic[T]):
             packet = self._sent.pop(number, None)
             if packet is None:
                 continue
-            self._under_way -= packet.size
-            acknowledged.append(packet.content)
+            size, sent_s, content = packet
+            self._under_way -= size
+            acknowledged.append(content)
             if number <= self._largest_elsewhere:
                 continue
             if number == largest and number > self._largest_acknowledged:
-                self.round_trip.measure(now_s - packet.sent_s, delay_s=delay_s)
+                self.round_trip.measure(now_s - sent_s, delay_s=delay_s)
             if is_used:
-                self.window.acknowledge(packet.size, sent_s=packet.sent_s)
+                self.window.acknowledge(size, sent_s=sent_s)
         if largest is not None:
             self._largest_acknowledged = max(self._largest_acknowledged, largest)
         if acknowledged:
@@ -230,7 +229,7 @@ class Recovery(Generic[T]):
 
     def forget(self) -> list[T]:
         """Give everything under way back: the path is another one, or is no more."""
-        contents = [packet.content for packet in self._sent.values()]
+        contents = [content for _, _, content in self._sent.values()]
         self._sent.clear()
         self._under_way = 0
         self._loss_s = self._probe_s = None
@@ -253,18 +252,18 @@ class Recovery(Generic[T]):
         lost: list[T] = []
         delay_s = self.round_trip.loss_delay_s
         while self._sent:
-            number, packet = next(iter(self._sent.items()))
+            number, (size, sent_s, content) = next(iter(self._sent.items()))
             if number > self._largest_acknowledged:
                 break
-            due_s = packet.sent_s + delay_s
+            due_s = sent_s + delay_s
             if number > self._largest_acknowledged - PACKETS_LATER and due_s > now_s:
                 self._loss_s = due_s  # those behind it were sent later
                 break
             del self._sent[number]
-            self._under_way -= packet.size
+            self._under_way -= size
             if number > self._largest_elsewhere:
-                self.window.lose(sent_s=packet.sent_s, now_s=now_s)
-            lost.append(packet.content)
+                self.window.lose(sent_s=sent_s, now_s=now_s)
+            lost.append(content)
         return lost
 
     def _arm(self, now_s: float) -> None:

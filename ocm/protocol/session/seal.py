@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import takewhile
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -14,6 +13,7 @@ from ocm.protocol.session.window import ReplayWindow
 from ocm.protocol.wire.sealed import (
     FRAMES_SIZE_MAX,
     PACKET_NUMBER_MAX,
+    PACKET_NUMBER_SIZE,
     SealedDatagram,
     write_header,
 )
@@ -23,6 +23,7 @@ SKIP_MIN: Final = 64
 SKIP_MAX: Final = 256
 """Packets after which one was skipped: a peer that acknowledges it has not seen what it acknowledges."""
 _SKIPPED_KEPT: Final = 1024
+_EPOCH_SIZE: Final = 1 << EPOCH_BITS
 _SKIP_DRAW_SIZE: Final = 2
 
 
@@ -43,21 +44,21 @@ class Sealer:
         """
         self._secret = secret
         self._key = EpochKey(secret)
-        self._connection_id = connection_id
+        self._header_start = write_header(connection_id, 0)[:-PACKET_NUMBER_SIZE]
         self._randomness = randomness
         self._epoch = 0
-        self._acknowledged_epoch = -1
         self._skipped: deque[int] = deque(maxlen=_SKIPPED_KEPT)
         self._disowned = False
         self.next_number = 0
         """The number of the next packet."""
+        self.end = _EPOCH_SIZE
+        """The first number that cannot be sealed yet."""
         self._skip_at: int = self._draw_skip()
 
     @property
     def is_blocked(self) -> bool:
         """Whether nothing can be sealed just now: the next epoch begins when a packet of this one was acknowledged."""
-        number = self.next_number  # asked many times for each packet: the epoch is not asked for, but shifted here
-        return number >> EPOCH_BITS > self._acknowledged_epoch + 1 or number > PACKET_NUMBER_MAX or self._disowned
+        return self.next_number >= self.end
 
     def seal(self, frames: bytes) -> tuple[int, bytes]:
         """Return a packet number and the datagram that carries ``frames`` under it.
@@ -78,24 +79,31 @@ class Sealer:
             self._skipped.append(self.next_number)
             self.next_number += 1
             self._skip_at = self._draw_skip()
-        header = write_header(self._connection_id, number)
+        header = self._header_start + number.to_bytes(PACKET_NUMBER_SIZE, "big")
         return number, header + self._key.seal(number, frames, header)
 
     def acknowledge(self, number: int) -> bool:
         """Note that the peer has a packet; return whether that can be true: it was sent, and not skipped."""
         if not 0 <= number < self.next_number or self.skipped(number, number):
             return False
-        self._acknowledged_epoch = max(self._acknowledged_epoch, epoch_of(number))
+        if not self._disowned:
+            self.end = min(max(self.end, (epoch_of(number) + 2) * _EPOCH_SIZE), PACKET_NUMBER_MAX + 1)
         return True
 
     def skipped(self, first: int, last: int) -> list[int]:
         """Return the numbers from ``first`` to ``last`` that were skipped, newest first."""
-        newest_first = reversed(self._skipped)
-        return [number for number in takewhile(lambda number: number >= first, newest_first) if number <= last]
+        found: list[int] = []
+        for number in reversed(self._skipped):
+            if number < first:
+                break
+            if number <= last:
+                found.append(number)
+        return found
 
     def disown(self) -> None:
         """Seal nothing any more: another process has the same keys (``os.register_at_fork``)."""
         self._disowned = True
+        self.end = 0
 
     def _draw_skip(self) -> int:
         draw = int.from_bytes(self._randomness(_SKIP_DRAW_SIZE), "big")
@@ -124,7 +132,7 @@ class Opener:
         if not self.window.admits(number):
             return None
         ahead = epoch_of(number) - self._epoch
-        key = {-1: self._before, 0: self._key, 1: self._next}.get(ahead)
+        key = self._key if ahead == 0 else {-1: self._before, 1: self._next}.get(ahead)
         if key is None:
             return None
         try:

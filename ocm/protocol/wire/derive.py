@@ -49,34 +49,45 @@ def derive_scanner(layout: Layout) -> Scanner:
 def derive_writer(layout: Layout) -> Writer:
     """Make the writer of ``layout``."""
     checks: list[str] = []
-    pieces: list[str] = []
     counted = {part.name: part.of for part in layout.fields if isinstance(part, SizeOf)}
+    integers: dict[str, str] = {}
     for part in layout.fields:
         match part:
             case UInt(name, size):
+                integers[name] = _local(name)
                 checks.append(f"0 <= {_local(name)} < {256**size}")
-                pieces.append(f"{_local(name)}.to_bytes({size}, 'big')")
-            case SizeOf(_, of, size):
-                checks.append(f"len({_local(of)}) < {256**size}")
-                pieces.append(f"len({_local(of)}).to_bytes({size}, 'big')")
+            case SizeOf(name, of, size):
+                integers[name] = f"len({_local(of)})"
+                checks.append(f"{integers[name]} < {256**size}")
             case Fixed(name, size):
                 checks.append(f"len({_local(name)}) == {size}")
-                pieces.append(_local(name))
             case Sized(name, by):
                 if by not in counted:
                     checks.append(f"len({_local(name)}) == {_local(by)}")
                 elif counted[by] != name:
                     checks.append(f"len({_local(name)}) == len({_local(counted[by])})")
-                pieces.append(_local(name))
-            case Rest(name):
-                pieces.append(_local(name))
+            case Rest():
+                pass
             case _:
                 assert_never(part)
+    pieces: list[str] = []
+    names: dict[str, Any] = {"Refused": LocalProtocolError}
+    for piece in _runs(layout.fields):
+        match piece:
+            case _Run(run, packs):
+                names[f"pack_{run[0]}"] = packs.pack
+                pieces.append(f"pack_{run[0]}({', '.join(integers[name] for name in run)})")
+            case UInt(name, size) | SizeOf(name, _, size):
+                pieces.append(f"({integers[name]}).to_bytes({size}, 'big')")
+            case Fixed(name) | Sized(name) | Rest(name):
+                pieces.append(_local(name))
+            case _:
+                assert_never(piece)
     lines = [
         f"if not ({' and '.join(checks) or 'True'}): raise Refused({_misfit(layout)!r})",
         f"return b''.join({_tuple(pieces)})",
     ]
-    return _function("write", ", ".join(map(_local, layout.names)), lines, {"Refused": LocalProtocolError})
+    return _function("write", ", ".join(map(_local, layout.names)), lines, names)
 
 
 def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None, dict[str, Any]]:
@@ -130,10 +141,10 @@ def _reading(layout: Layout, *, base: str) -> tuple[list[str], str | None, dict[
 
 
 class _Run(NamedTuple):
-    """Integers that follow each other: ``struct`` reads them at once, five times as fast as one by one."""
+    """Integers that follow each other: ``struct`` takes them at once, five times as fast as one by one."""
 
     names: list[str]
-    unpacks: struct.Struct
+    packed: struct.Struct
 
 
 def _runs(fields: Sequence[Field]) -> Iterator[Field | _Run]:

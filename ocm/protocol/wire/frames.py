@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ocm.errors import LocalProtocolError, RemoteProtocolError
@@ -344,6 +345,13 @@ _WRONGS: Final[Mapping[type[Any], Callable[[Any], str | None]]] = {
     Published: _wrong_published,
     Gap: _wrong_gap,
 }
+
+
+def _maker(view: type[Any]) -> Callable[[Iterable[Any]], Any]:
+    """Return what ``view._make`` is, without its count of the values: a scanner returns as many as there are fields."""
+    return partial(tuple.__new__, view)  # pyright: ignore[reportUnknownMemberType]
+
+
 _READERS: Final[Mapping[int, tuple[Callable[[Iterable[Any]], Any], Scanner, Callable[[Any], str | None] | None]]] = {
-    kind.code: (kind.view._make, derive_scanner(kind.layout), _WRONGS.get(kind.view)) for kind in FRAME_TYPES
+    kind.code: (_maker(kind.view), derive_scanner(kind.layout), _WRONGS.get(kind.view)) for kind in FRAME_TYPES
 }

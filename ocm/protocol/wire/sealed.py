@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 from ocm.protocol.wire.derive import derive_reader, derive_writer
 from ocm.protocol.wire.layout import Fixed, Layout, Rest, UInt
 
+PACKET_NUMBER_SIZE: Final = 6
+"""Bytes of a packet number, which is the last field of the header."""
 SEALED: Final = Layout(
     "Sealed datagram",
     UInt("room_size"),
     UInt("token_size"),
     Fixed("connection_id", 8),
-    UInt("packet_number", 6),
+    UInt("packet_number", PACKET_NUMBER_SIZE),
     Rest("sealed"),
 )
 ESCAPE: Final = b"\x00\x0e"

@@ -274,7 +274,7 @@ class Traffic:
     def say(self, *frames: Frame) -> None:
         self.waiting.extend(frames)
 
-    def peek(self, *, now_s: float) -> Load | None:
+    def peek(self, *, space: int, now_s: float) -> Load | None:
         return Load(write_frame(self.waiting[0]), self) if self.waiting else None
 
     def pop(self) -> None:

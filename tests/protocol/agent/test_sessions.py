@@ -201,20 +201,20 @@ def test_a_room_that_is_left_says_nothing_more() -> None:
     client = Client()
     line = client.connect_by_datagram()
     client.say()
-    assert line.session.peek(now_s=client.now_s) is not None
+    assert line.session.peek(space=1000, now_s=client.now_s) is not None
     line.session.unseat(client.room)
-    assert line.session.peek(now_s=client.now_s) is None
+    assert line.session.peek(space=1000, now_s=client.now_s) is None
     held = Client()
     other = held.connect_by_datagram()
     held.say()
-    load = other.session.peek(now_s=held.now_s)
+    load = other.session.peek(space=1000, now_s=held.now_s)
     other.session.unseat(held.agent.room(ROOM))
     other.session.seat(held.room)
     assert load is not None
     held.enter("another")
     other.hear(Stored)
     other.seat(handle=2)
-    other.session.peek(now_s=held.now_s)
+    other.session.peek(space=1000, now_s=held.now_s)
     other.session.unseat(held.room)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ocm.protocol.entry import Entry, Kind, Reason
 from ocm.protocol.limits import Limits
-from ocm.protocol.link.log import HISTORY_FLAG, PAGE, PLAINTEXT_FLAG, RoomLog, body_of, encode_tail
+from ocm.protocol.link.log import CUTS_MAX, HISTORY_FLAG, PAGE, PLAINTEXT_FLAG, RoomLog, body_of, encode_tail
 from ocm.protocol.wire.frames import Message, read_frames
 
 SMALL = Limits(room_log_messages_max=4, room_log_size_max=1000)
@@ -113,6 +113,45 @@ def test_older_ones_come_a_page_at_a_time() -> None:
     for seq in range(1, 2 * PAGE + 1):
         assert read(log.tail(seq)).seq == seq
     assert shelf.asked == [(1, PAGE), (PAGE + 1, PAGE)]
+
+
+HEAD = b"\x05" + (9).to_bytes(4, "big")
+FRAME_SIZE = len(HEAD) + len(encode_tail(text(1)))
+
+
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [(0, 1), (FRAME_SIZE, 1), (2 * FRAME_SIZE - 1, 1), (2 * FRAME_SIZE, 2), (4 * FRAME_SIZE, 4), (10**6, 4)],
+)
+def test_as_many_go_together_as_there_is_room_for_and_one_at_least(space: int, count: int) -> None:
+    log, _ = filled(4)
+    cut = log.cut(HEAD, range(1, 5), space)
+    assert cut is not None
+    assert cut[1] == count
+    assert [read(frame).seq for frame in cut[0].split(HEAD)[1:]] == list(range(1, count + 1))
+    assert len(cut[0]) == count * FRAME_SIZE
+
+
+def test_what_went_to_one_goes_to_the_next_as_it_is_while_nothing_is_said() -> None:
+    log, shelf = filled(2)
+    cut = log.cut(HEAD, range(1, 3), 1000)
+    assert log.cut(HEAD, range(1, 3), 1000) is cut
+    assert log.cut(HEAD[:-1] + b"\x0a", range(1, 3), 1000) != cut
+    shelf.entries.append(text(3))
+    log.append(shelf.entries[-1])
+    assert log.cut(HEAD, range(1, 3), 1000) == cut
+    for space in range(1000, 1000 + 3 * CUTS_MAX):
+        log.cut(HEAD, range(1, 3), space)
+        assert len(log._cuts) <= CUTS_MAX
+
+
+def test_nothing_goes_of_what_is_kept_no_longer() -> None:
+    log, shelf = filled(10)
+    assert log.cut(HEAD, range(1, 3), 1000) is not None
+    del shelf.entries[:5]
+    assert log.shed(0)
+    assert log.cut(HEAD, range(1, 3), 1000) is None
+    assert log.oldest == 6
 
 
 def test_memory_is_bounded_by_messages_and_by_bytes() -> None:

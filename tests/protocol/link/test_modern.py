@@ -12,11 +12,22 @@ from ocm.protocol.entry import Answer, Entry, Kind, Policy, Refused
 from ocm.protocol.limits import Limits
 from ocm.protocol.link.classic import ClassicLink, text_size_max
 from ocm.protocol.link.log import RoomLog
-from ocm.protocol.link.modern import ANSWERS_MAX, MODERN_FORM, ModernLink, client_of
+from ocm.protocol.link.modern import ANSWERS_MAX, ANSWERS_TOGETHER, MODERN_FORM, ModernLink, client_of
 from ocm.protocol.session.lane import Load
 from ocm.protocol.session.publishing import ANSWERS_KEPT, UNSETTLED_MAX, Status, digest_of
 from ocm.protocol.session.receiving import ENTRIES_MAX
-from ocm.protocol.wire.frames import BODY_SIZE_MAX, Frame, Gap, Head, Message, Publish, Published, Received, read_frames
+from ocm.protocol.wire.frames import (
+    BODY_SIZE_MAX,
+    Frame,
+    Gap,
+    Head,
+    Message,
+    Publish,
+    Published,
+    Received,
+    read_frames,
+    write_frame,
+)
 from ocm.protocol.wire.records import CloseCode, Kick, Op, Raise, RoomRequest, Seated
 from tests.protocol.desk import Client, Desk, known, seat
 
@@ -438,8 +449,8 @@ def test_rooms_of_one_session_take_turns() -> None:
     bob.frames.clear()
     desk.space = 0
     for number in range(1, 5):
-        publish(alice, f"one {number}", first=number, room="one")
-        publish(alice, f"two {number}", first=number, room="two")
+        publish(alice, f"one {number}".ljust(400), first=number, room="one")
+        publish(alice, f"two {number}".ljust(400), first=number, room="two")
     desk.space = 65_536
     desk.reception.stir(bob.session)
     desk.flush()
@@ -507,7 +518,7 @@ def test_what_went_over_tls_goes_again_when_datagrams_get_through_and_when_tls_i
 
 def frames_of(link: ModernLink) -> list[tuple[Load, Frame]]:
     sent: list[tuple[Load, Frame]] = []
-    while (load := link.next()) is not None:
+    while (load := link.next(space=0)) is not None:
         [frame] = read_frames(load.data)
         sent.append((load, frame))
     return sent
@@ -547,6 +558,19 @@ def test_a_gap_that_is_lost_is_told_again_unless_the_reader_knows() -> None:
     assert frames_of(link) == []
 
 
+def test_entries_that_went_together_are_lost_together() -> None:
+    link, _ = door(3)
+    link.attach(Listener(), 7, last=0)
+    load = link.next(space=1000)
+    assert load is not None
+    assert load.frames == 3
+    assert [frame.seq for frame in read_frames(load.data) if isinstance(frame, Message)] == [1, 2, 3]
+    assert link.next(space=1000) is None
+    link.receive(Received(7, 1, 256))
+    link.lost(load)
+    assert [frame.seq for _, frame in frames_of(link) if isinstance(frame, Message)] == [2, 3]
+
+
 def test_what_was_lost_of_another_session_is_of_no_interest() -> None:
     link, _ = door(3)
     link.attach(Listener(), 7, last=0)
@@ -579,6 +603,28 @@ def test_an_answer_that_is_lost_is_told_again() -> None:
     assert [again for _, again in frames_of(link)] == [frame]
 
 
+def test_answers_that_went_together_are_told_again_together() -> None:
+    link, _ = door(0)
+    link.attach(Listener(), 7, last=0)
+    answers = [Published(7, number, 0, number, 0) for number in range(1, 50)]
+    link._answer(*answers)
+    load = link.next(space=10 * len(write_frame(answers[0])))
+    assert load is not None
+    assert (read_frames(load.data), load.frames) == (answers[:10], 10)
+    load = link.next(space=10**6)
+    assert load is not None
+    assert read_frames(load.data) == answers[10 : 10 + ANSWERS_TOGETHER]
+    link.lost(load)
+    link._answer(Published(7, 60, 0, 60, 0))
+    assert link.has_news
+    told = [frame for _, frame in frames_of(link)]
+    assert sorted(told) == [*answers[10:], Published(7, 60, 0, 60, 0)]
+    assert not link.has_news
+    link.attach(Listener(), 8, last=0)
+    link.lost(load)
+    assert not frames_of(link), "another session asked"
+
+
 def test_a_door_without_a_session_says_nothing_and_hears_nothing() -> None:
     link, log = door(3)
     link.grow(4)
@@ -586,13 +632,13 @@ def test_a_door_without_a_session_says_nothing_and_hears_nothing() -> None:
     link.rewind()
     link.receive(Received(7, 99, 1))
     link._answer(Published(7, 1, 0, 1, 0))
-    assert link.next() is None
+    assert link.next(space=1000) is None
     assert link.carrier is None
     assert (link.head, log.head) == (3, 3)
-    assert ModernLink(CLIENT, "lobby", "alice").next() is None
+    assert ModernLink(CLIENT, "lobby", "alice").next(space=1000) is None
     fresh = ModernLink(CLIENT, "lobby", "alice")
     fresh._head_due = True
-    assert fresh.next() is None
+    assert fresh.next(space=1000) is None
 
 
 def test_who_has_left_may_read_nothing() -> None:

@@ -75,7 +75,7 @@ class Numbered:
 
     # --- Traffic ----------------------------------------------------------------------------------------
 
-    def peek(self, *, now_s: float) -> Load | None:
+    def peek(self, *, space: int, now_s: float) -> Load | None:
         while self.waiting and self.waiting[0] in self.settled:
             self.waiting.popleft()
         return Load(self.frame(self.waiting[0]), self, self.waiting[0]) if self.waiting else None

@@ -234,11 +234,22 @@ def test_wherever_a_server_says_that_it_begins_there_is_a_frame_to_answer(last: 
 # --- the server's end -----------------------------------------------------------------------------------------
 
 
-def send(cursor: Cursor, size: int = 4) -> list[int | Gap]:
+def send_next(cursor: Cursor, size: int = 4, *, together: int = 1) -> list[int | Gap]:
+    """Send what is next: so many entries of ``size`` bytes at most, or a gap."""
+    what = cursor.next()
+    if isinstance(what, Gap):
+        cursor.sent(what, 0)
+        return [what]
+    entries = list(what or ())[:together]
+    if entries:
+        cursor.sent(range(entries[0], entries[-1] + 1), size * len(entries))
+    return list(entries)
+
+
+def send(cursor: Cursor, size: int = 4, *, together: int = 1) -> list[int | Gap]:
     out: list[int | Gap] = []
-    while (what := cursor.next()) is not None:
-        cursor.sent(what, size)
-        out.append(what)
+    while sent := send_next(cursor, size, together=together):
+        out += sent
     return out
 
 
@@ -304,6 +315,23 @@ def test_what_is_not_known_to_have_come_goes_again_over_another_connection() -> 
     assert send(cursor) == [2, 3, 4]
 
 
+def test_what_goes_again_over_another_connection_leaves_nothing_out() -> None:
+    cursor = Cursor(ROOM, last=0, head=4)
+    send(cursor)
+    cursor.rewind()
+    cursor.lose(3)  # a packet of before
+    assert send(cursor) == [1, 2, 3, 4]
+
+
+def test_entries_that_went_out_together_count_until_all_of_them_came() -> None:
+    cursor = Cursor(ROOM, last=0, head=100)
+    assert send(cursor, BYTES_MAX // 4, together=2) == [1, 2, 3, 4]
+    cursor.receive(Received(ROOM, 1, ENTRIES_MAX))
+    assert send(cursor, BYTES_MAX // 4) == []
+    cursor.receive(Received(ROOM, 2, ENTRIES_MAX))
+    assert send(cursor, BYTES_MAX // 4) == [5, 6]
+
+
 def test_nobody_has_what_was_never_sent() -> None:
     cursor = Cursor(ROOM, last=0, head=2)
     send(cursor)
@@ -356,9 +384,9 @@ def test_each_entry_is_read_once_and_in_order(
             cursor = Cursor(ROOM, last=start, head=head, oldest=oldest)
             read += read_some(receiver, chance.randrange(reads), now_s=now_s)  # while the answer is on its way
             receiver.attach(ROOM, start=start, now_s=now_s)
-        while (what := cursor.next()) is not None:
-            cursor.sent(what, 4)
-            fly(what if isinstance(what, Gap) else entry(what))
+        while sent := send_next(cursor, together=1 + chance.randrange(9)):
+            for one in sent:
+                fly(one if isinstance(one, Gap) else entry(one))
         while flying and flying[0][0] <= now_s:
             _, _, is_lost, frame = heapq.heappop(flying)
             match frame:
