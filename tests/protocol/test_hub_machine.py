@@ -79,6 +79,8 @@ class Person:
     lost_s: float | None = None
     mark: int = 0
     first_form: Form | None = None
+    home: Address = b""
+    """Where it was when it got its door; with ``first_form`` all that the journal knows of that."""
     asked: list[tuple[Form, Address]] = field(default_factory=list[tuple[Form, Address]])
     """Doors that it asked for and does not have yet: the form, and where it was then."""
     shown: bytes = b""
@@ -153,8 +155,8 @@ class Model:
         if who and (kind is REFUSED or (kind is Kind.TEXT and not who.form)):
             who.mark += 1
         if who and kind is MOVED:
-            who.form, who.address = who.asked.pop(0)
-            who.first_form, who.bound, who.shown = who.form, False, who.token
+            who.form, who.address = who.first_form, who.home = who.asked.pop(0)
+            who.bound, who.shown = False, who.token
         if isinstance(text, Policy):
             self.policies[room], self.rooms[room], self.seqs[room] = text, [], 0
         if not isinstance(kind, Kind):
@@ -429,7 +431,7 @@ class HubMachine(RuleBasedStateMachine):
         digest, door = restored
         self.door.restored[digest] = door
         person.link, person.form, person.bound, person.shown = door, person.first_form, False, b""
-        person.address = make_address(f"10.0.0.{self.number(person)}", 1)
+        person.address = person.home
         return door
 
     # --- what the journal does ------------------------------------------------------------------------
@@ -532,7 +534,7 @@ class HubMachine(RuleBasedStateMachine):
         assert expected is None
         if isinstance(link, ClassicLink):
             self.door.links[token] = link
-        person = Person(user, room, form, token, link, address, heard_s=self.now_s, first_form=form, shown=token)
+        person = Person(user, room, form, token, link, address, self.now_s, first_form=form, home=address, shown=token)
         self.everybody.append(person)
         at = len(self.model.waiting)
         self.model.waiting += [(room, OPENED, None, policy)] if create else []
