@@ -73,6 +73,11 @@ class Addresses:
         challenge = self._randomness(CHALLENGE_SIZE)
         self._candidates[address] = Candidate(address, challenge, received=size, due_s=max(now_s, self._change_s))
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether the peer turned up at an address that may still prove to be its own."""
+        return bool(self._candidates)
+
     def forget(self) -> None:
         """Hear that nothing gets through to the peer: wherever it turns up, it proves itself anew."""
         self.current = None
@@ -97,18 +102,19 @@ class Addresses:
             return None
         return min(candidate.due_s for candidate in self._candidates.values())
 
+    def expire(self, *, now_s: float) -> None:
+        """Give up the candidates that never answered."""
+        for candidate in list(self._candidates.values()):
+            if candidate.tries == CHALLENGES_MAX and candidate.due_s <= now_s:
+                del self._candidates[candidate.address]
+
     def challenges(self, *, now_s: float) -> list[Candidate]:
         """Return the candidates to challenge now; each counts as tried. Those that never answered are given up."""
-        due: list[Candidate] = []
-        for candidate in list(self._candidates.values()):
-            if candidate.due_s > now_s:
-                continue
-            if candidate.tries == CHALLENGES_MAX:
-                del self._candidates[candidate.address]
-                continue
+        self.expire(now_s=now_s)
+        due = [candidate for candidate in self._candidates.values() if candidate.due_s <= now_s]
+        for candidate in due:
             candidate.tries += 1
             candidate.due_s = now_s + CHALLENGE_AFTER_S
-            due.append(candidate)
         return due
 
     def respond(self, address: Address, response: bytes, *, now_s: float) -> bool:
@@ -132,6 +138,14 @@ class FixedAddress:
 
     def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
         """Note nothing."""
+
+    @property
+    def is_asking(self) -> bool:
+        """Say no: there are no candidates."""
+        return False
+
+    def expire(self, *, now_s: float) -> None:
+        """Do nothing: there are none."""
 
     def forget(self) -> None:
         """Do nothing: the server stays where it is."""

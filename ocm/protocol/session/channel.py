@@ -99,6 +99,11 @@ class Whereabouts(Protocol):
     current: Address | None
     """Where it has proved to be; None: nowhere yet."""
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether it turned up where it may still prove to be."""
+        ...
+
     def receive(self, address: Address, size: int, *, newest: bool, now_s: float) -> None:
         """Note a packet that opened."""
         ...
@@ -117,6 +122,10 @@ class Whereabouts(Protocol):
 
     def next_timeout_s(self) -> float | None:
         """When somebody is to be challenged."""
+        ...
+
+    def expire(self, *, now_s: float) -> None:
+        """Give up whoever was challenged in vain."""
         ...
 
     def challenges(self, *, now_s: float) -> list[Candidate]:
@@ -186,7 +195,9 @@ class Channel:
     @property
     def is_dead(self) -> bool:
         """Whether no way is left on which anything could come or go."""
-        return not self.stream_up and self.path.state in {PathState.NONE, PathState.PROBING, PathState.DOWN}
+        if self.stream_up or self.whereabouts.is_asking:
+            return False
+        return self.path.state in {PathState.NONE, PathState.PROBING, PathState.DOWN}
 
     @property
     def is_stream_late(self) -> bool:
@@ -357,6 +368,7 @@ class Channel:
         """Do what is due; return whether the TLS connection is to be given up, since nothing comes over it."""
         if self.fault is not None:
             return False
+        self.whereabouts.expire(now_s=now_s)
         outcome = self.lane.handle_timeout(now_s=now_s)
         self._settle(outcome, now_s)
         self._probes = max(self._probes, outcome.probes)

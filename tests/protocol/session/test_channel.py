@@ -220,6 +220,21 @@ def test_without_any_way_it_is_dead_and_all_under_way_is_told_lost() -> None:
         assert side.accounts_for_all()
 
 
+@pytest.mark.parametrize("gets_through", [True, False])
+def test_who_turns_up_somewhere_while_tls_is_lost_is_waited_for(gets_through: bool) -> None:
+    """Its address changes, its connection breaks, and its first datagram from there comes: it is about to be proved."""
+    session = Session()
+    receive(session, session.server, sealed(session.client, Ping()), "aiko")
+    session.lose_stream()
+    was_dead = session.server.channel.is_dead
+    if not gets_through:
+        session.links.cut("aiko")
+    session.wake()
+    session.run(3.0)
+    assert (was_dead, session.server.channel.is_dead) == (False, not gets_through)
+    assert session.server.channel.path.state is (PathState.UP if gets_through else PathState.NONE)
+
+
 def test_a_path_that_never_was_leaves_nothing_but_tls() -> None:
     session = Session()
     session.begin()
