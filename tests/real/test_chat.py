@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ocm_command, seat
+from tests.cli.program import Program, ocm_command, seat
 from tests.real.machines import ServerProgram
 from tests.real.networks import SERVER_HOST, can_make_networks, two_hosts
 
@@ -29,9 +29,9 @@ async def test_people_read_which_way_their_messages_go_and_miss_none(tmp_path: P
     ):
         await aiko.expect("Encrypted between you and the server")
         async with ocm_command(*seat(server.url, "bob"), within=network.at_client) as bob:
-            bob.type("by which way", "/status")
+            bob.type("by which way")
             assert await aiko.expect("bob: ") == "bob: by which way"
-            await bob.expect("* Messages travel by UDP.")
+            await until_by_udp(bob)
             await network.be("udp off")
             bob.type("is this")
             assert await aiko.expect("bob: ") == "bob: is this"
@@ -39,11 +39,17 @@ async def test_people_read_which_way_their_messages_go_and_miss_none(tmp_path: P
             aiko.type("by the other one")
             await bob.expect("aiko: by the other one")
             await network.be("udp on")
-            async with asyncio.timeout(60):
-                while await bob.expect("* Messages travel ") != "* Messages travel by UDP.":
-                    await asyncio.sleep(0.5)
-                    bob.type("/status")
+            await until_by_udp(bob)
             bob.type("and back", "/leave")
             assert await aiko.expect("bob: ") == "bob: and back"
             await bob.expect("* You have left.")
             assert not [line for line in bob.seen if "connection is lost" in line or "missing" in line]
+
+
+async def until_by_udp(program: Program) -> None:
+    """Ask which way messages travel until it is by datagram: at first that is being tried, and tried again later."""
+    async with asyncio.timeout(60):
+        program.type("/status")
+        while await program.expect("* Messages travel ") != "* Messages travel by UDP.":
+            await asyncio.sleep(0.5)
+            program.type("/status")
