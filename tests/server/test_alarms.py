@@ -88,3 +88,14 @@ async def test_places_that_count_no_more_are_swept_out_and_nobody_is_missed() ->
         assert len(dormitory.alarms._heap) <= 2 * 40 + 1024
     await asyncio.sleep(20)
     assert sorted(dormitory.woken) == sorted((at_s, sleeper) for sleeper, at_s in expected.items())
+
+
+@virtual
+async def test_places_that_count_no_more_do_not_pile_up() -> None:
+    dormitory = Dormitory()
+    dormitory.set("ben", 9000.0)
+    for seconds in range(5000, 0, -1):
+        dormitory.set("aiko", float(seconds))
+    assert len(dormitory.alarms._heap) < 2000
+    await asyncio.sleep(10_000)
+    assert dormitory.woken == [(1.0, "aiko"), (9000.0, "ben")]
