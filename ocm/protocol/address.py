@@ -23,7 +23,8 @@ V4_SIZE: Final = 6
 V6_SIZE: Final = 26
 V4_PATH_SIZE: Final = V4_SIZE + 4
 V6_PATH_SIZE: Final = V6_SIZE + 16
-_MAPPED: Final = bytes(10) + b"\xff\xff"
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""What stands before an IPv4 address in IPv6 clothes (RFC 4291 2.5.5.2)."""
 _LOOPBACK: Final = b"\x7f\x00\x00\x01"
 _LOCAL_NETWORKS: Final = tuple(
     map(
@@ -63,7 +64,7 @@ def ip_of(address: Address) -> bytes:
     if len(address) < V6_SIZE:
         return address[2:V4_SIZE]
     ip = address[6:22]
-    return ip[12:] if ip.startswith(_MAPPED) else ip
+    return ip[12:] if ip.startswith(MAPPED) else ip
 
 
 def peer_of(address: Address) -> Address:

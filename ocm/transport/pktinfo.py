@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from ocm.protocol.address import V4_SIZE, V6_SIZE, ip_of
+from ocm.protocol.address import MAPPED, ip_of
 from ocm.transport.sockaddr import from_sockaddr
 
 Ancillary: TypeAlias = tuple[int, int, bytes]
@@ -20,7 +20,6 @@ Ancillary: TypeAlias = tuple[int, int, bytes]
 
 _IP_PKTINFO: Final = 8
 """Of Linux; Python has a name for it from 3.14 on."""
-_MAPPED_HEAD: Final = bytes(10) + b"\xff\xff"
 
 
 class PacketInfo(NamedTuple):
@@ -33,8 +32,6 @@ class PacketInfo(NamedTuple):
     start: int
     """Where our IP begins in them."""
     ip_size: int
-    address_size: int
-    """Bytes of the peer's end of a path."""
 
     def own_ip(self, ancillary: Sequence[Ancillary]) -> bytes:
         """Return to which IP of ours the datagram came; nothing if the system did not say."""
@@ -53,10 +50,10 @@ class PacketInfo(NamedTuple):
     def any_ip(self, address: bytes) -> bytes:
         """Return the IP that lets the routes choose, on the way to an address."""
         mapped = self.ip_size > 4 and len(ip_of(address)) == 4
-        return _MAPPED_HEAD + bytes(4) if mapped else bytes(self.ip_size)
+        return MAPPED + bytes(4) if mapped else bytes(self.ip_size)
 
 
-_V4: Final = PacketInfo(socket.IPPROTO_IP, _IP_PKTINFO, 12, 4, 4, V4_SIZE)
+_V4: Final = PacketInfo(socket.IPPROTO_IP, _IP_PKTINFO, 12, 4, 4)
 
 
 def ask(sock: socket.socket) -> PacketInfo | None:
@@ -67,6 +64,6 @@ def ask(sock: socket.socket) -> PacketInfo | None:
         info = _V4
         sock.setsockopt(info.level, info.type, 1)
     else:
-        info = PacketInfo(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, 20, 0, 16, V6_SIZE)
+        info = PacketInfo(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, 20, 0, 16)
         sock.setsockopt(info.level, socket.IPV6_RECVPKTINFO, 1)
     return info

@@ -6,14 +6,13 @@ import socket
 import sys
 from typing import Any, Final
 
-from ocm.protocol.address import V4_PATH_SIZE, V4_SIZE, V6_PATH_SIZE, V6_SIZE, Address, ip_of, split_address
+from ocm.protocol.address import MAPPED, V4_PATH_SIZE, V4_SIZE, V6_PATH_SIZE, V6_SIZE, Address, ip_of, split_address
 
 _V4_FIELDS: Final = 2
 _SIZES: Final[dict[int, tuple[int, int]]] = {
     socket.AF_INET: (V4_SIZE, V4_PATH_SIZE),
     socket.AF_INET6: (V6_SIZE, V6_PATH_SIZE),
 }
-_MAPPED_HEAD: Final = bytes(4 + 10) + b"\xff\xff"
 
 
 def from_sockaddr(sockaddr: tuple[Any, ...]) -> Address:
@@ -44,7 +43,7 @@ def fit(address: Address, family: int) -> Address | None:
     if len(address) in _SIZES[family]:
         return address
     if len(address) in _SIZES[socket.AF_INET]:
-        return address[:2] + _MAPPED_HEAD + ip_of(address) + bytes(4)
+        return address[:2] + bytes(4) + MAPPED + ip_of(address) + bytes(4)
     if len(address) not in _SIZES[socket.AF_INET6]:
         return None
     undressed = address[:2] + ip_of(address)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ocm.protocol.address import Address
+from ocm.protocol.address import Address, peer_of
 from ocm.transport.base import Batch
 from ocm.transport.line import BATCH_MAX, ROUNDS_MAX, OneByOnePort
 from ocm.transport.pktinfo import Ancillary, PacketInfo
@@ -58,7 +58,7 @@ class PlainPort(OneByOnePort[Target]):
         fitted = fit(address, self._sock.family)
         if fitted is None:
             return None
-        own_ip = b"" if self._info is None else fitted[self._info.address_size :]
+        own_ip = fitted.removeprefix(peer_of(fitted))
         return Target(to_sockaddr(fitted), [] if self._info is None else self._info.ancillary(own_ip))
 
     def _read(self) -> None:

@@ -252,14 +252,7 @@ def test_the_wall_clock_a_year_ahead_and_back() -> None:
 def test_a_clients_disk_restored_from_a_backup() -> None:
     """Ids that were used since are not used again, and nothing is in the room twice."""
     stage = Stage()
-    stage.bob.post("one")
-    stage.pass_s(1.0)
-    backup = stage.bob.memory.copy()
-    for text in ("two", "three"):
-        stage.bob.post(text)
-    stage.pass_s(1.0)
-    stage.checks.crash(stage.bob)
-    stage.bob.memory = backup
+    restore_a_backup(stage)
     stage.bob.restart()
     stage.pass_s(3.0)
     stage.bob.post("four")
@@ -268,10 +261,8 @@ def test_a_clients_disk_restored_from_a_backup() -> None:
     assert heard(stage.aiko) == ["one", "two", "three", "four"]
 
 
-@pytest.mark.parametrize("text", ["two", "quite another"])
-def test_a_clients_disk_restored_from_a_backup_and_messages_before_it_is_let_in(text: str) -> None:
-    """They get the ids of others, and say so as little as those: also where they say the same."""
-    stage = Stage()
+def restore_a_backup(stage: Stage) -> None:
+    """Bob says three things, crashes, and has the disk of when he had said one."""
     stage.bob.post("one")
     stage.pass_s(1.0)
     backup = stage.bob.memory.copy()
@@ -280,6 +271,13 @@ def test_a_clients_disk_restored_from_a_backup_and_messages_before_it_is_let_in(
     stage.pass_s(1.0)
     stage.checks.crash(stage.bob)
     stage.bob.memory = backup
+
+
+@pytest.mark.parametrize("text", ["two", "quite another"])
+def test_a_clients_disk_restored_from_a_backup_and_messages_before_it_is_let_in(text: str) -> None:
+    """They get the ids of others, and say so as little as those: also where they say the same."""
+    stage = Stage()
+    restore_a_backup(stage)
     stage.bob.restart()
     stage.bob.said.clear()
     told = len(stage.receipts(stage.bob))
@@ -295,14 +293,7 @@ def test_a_clients_disk_restored_from_a_backup_and_messages_before_it_is_let_in(
 def test_a_client_with_a_restored_disk_that_crashes_while_it_is_let_in(after_ms: int) -> None:
     """At whatever moment: what was stored is said once, though its id is that of something else."""
     stage = Stage()
-    stage.bob.post("one")
-    stage.pass_s(1.0)
-    backup = stage.bob.memory.copy()
-    for text in ("two", "three"):
-        stage.bob.post(text)
-    stage.pass_s(1.0)
-    stage.checks.crash(stage.bob)
-    stage.bob.memory = backup
+    restore_a_backup(stage)
     stage.world.crash_server(2.0)
     stage.bob.restart()
     stage.bob.said.clear()

@@ -243,15 +243,21 @@ def test_asking_again_while_the_first_waits_for_its_commit_makes_no_second_membe
     assert alice.published() == [(1, 0)]
 
 
+def join_unheard(desk: Desk, name: str) -> Client:
+    """Let somebody in whose connection breaks before the answer to JOIN."""
+    client = known(desk, name)
+    desk.patient = True
+    client.write(client.join_record("lobby"))
+    client.lose_stream()
+    desk.commit()
+    desk.patient = False
+    return client
+
+
 def test_a_seat_whose_answer_was_lost_is_taken_by_the_next_session() -> None:
     desk = Desk()
     seat(desk, "lobby", "host")
-    alice = known(desk, "alice")
-    desk.patient = True
-    alice.write(alice.join_record("lobby"))
-    alice.lose_stream()
-    desk.commit()
-    desk.patient = False
+    alice = join_unheard(desk, "alice")
     assert len(desk.hub.members("lobby")) == 2
     back = again(desk, alice)
     answer = back.join("lobby")
@@ -264,12 +270,7 @@ def test_a_seat_whose_answer_was_lost_is_taken_by_the_next_session() -> None:
 def test_what_was_said_since_a_join_whose_answer_was_lost_is_read(crashes: bool) -> None:
     desk = Desk()
     alice = seat(desk, "lobby", "alice")[0]
-    bob = known(desk, "bobby")
-    desk.patient = True
-    bob.write(bob.join_record("lobby"))
-    bob.lose_stream()
-    desk.commit()
-    desk.patient = False
+    bob = join_unheard(desk, "bobby")
     alice.say(Publish(alice.handles["lobby"], 1, 0, b"welcome"))
     if crashes:
         desk.crash()
@@ -295,12 +296,7 @@ def test_what_was_read_does_not_come_again_to_who_asks_again_without_knowing_the
 def test_a_seat_that_nobody_comes_back_for_is_given_up() -> None:
     desk = Desk()
     seat(desk, "lobby", "host")
-    alice = known(desk, "alice")
-    desk.patient = True
-    alice.write(alice.join_record("lobby"))
-    alice.lose_stream()
-    desk.commit()
-    desk.patient = False
+    join_unheard(desk, "alice")
     desk.wait(desk.limits.session_timeout_s - 2)  # the host, who is a script, would be found dead
     desk.hub.handle_timeout(now_s=desk.now_s + DAY_S)
     assert desk.hub.members("lobby")[-1].leaving
