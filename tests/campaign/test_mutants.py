@@ -10,17 +10,14 @@ import pytest
 from ocm.protocol.agent import AgentRoom, Session
 from ocm.protocol.agent.memos import Memos
 from ocm.protocol.agent.succession import Succession
-from ocm.protocol.entry import KeptMember, KeptRoom
 from ocm.protocol.events import Message as EntryMessage
 from ocm.protocol.hub import Turn
-from ocm.protocol.link.log import RoomLog
 from ocm.protocol.link.modern import ModernLink
 from ocm.protocol.link.modern_session import ModernSession
 from ocm.protocol.memory import Memo
-from ocm.protocol.reception import Reception
 from ocm.protocol.session.channel import Channel
 from ocm.protocol.session.lane import Lane, Load
-from ocm.protocol.session.publishing import Intake, Publisher
+from ocm.protocol.session.publishing import Publisher
 from ocm.protocol.session.pulse import Pulse
 from ocm.protocol.session.receiving import Receiver
 from ocm.protocol.wire.frames import Message, Received
@@ -28,6 +25,7 @@ from tests.campaign import test_named as named
 from tests.campaign.deliveries import TERRIBLE, deliver
 from tests.campaign.scenarios import play
 from tests.campaign.world import SERVER, Pipe, Server, World
+from tests.protocol.test_reception_mutants import loses_the_dedupe_mark
 
 STORIES = range(1, 80)
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -61,18 +59,6 @@ def acknowledges_before_commit(patch: pytest.MonkeyPatch) -> None:
         self.reception.committed(turn.up_to)
 
     patch.setattr(Server, "_submit", planted)
-
-
-def loses_the_dedupe_mark(patch: pytest.MonkeyPatch) -> None:
-    restore = Reception.restore_link
-
-    def planted(self: Reception, room: KeptRoom, member: KeptMember, log: RoomLog) -> ModernLink | None:
-        link = restore(self, room, member, log)
-        if link is not None:
-            link._intake = Intake()
-        return link
-
-    patch.setattr(Reception, "restore_link", planted)
 
 
 def resends_no_entry(patch: pytest.MonkeyPatch) -> None:

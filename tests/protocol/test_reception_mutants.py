@@ -185,7 +185,7 @@ def tells_of_a_seat_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reception, "_take_in_new", planted)
 
 
-def loses_the_mark(patch: pytest.MonkeyPatch) -> None:
+def loses_the_dedupe_mark(patch: pytest.MonkeyPatch) -> None:
     restore = Reception.restore_link
 
     def planted(self: Reception, room: KeptRoom, member: KeptMember, log: RoomLog) -> ModernLink | None:
@@ -364,7 +364,7 @@ PLANTS: list[Plant] = [
     answers_auth_before_the_commit,
     answers_authors_before_the_commit,
     tells_of_a_seat_before_the_commit,
-    loses_the_mark,
+    loses_the_dedupe_mark,
     loses_the_answers,
     forgets_a_seat_with_its_session,
     lets_a_secret_be_good_for_ever,
